@@ -1,0 +1,48 @@
+"""NormCT: from raw head CT to the page a clinician opens. One rule file a stage."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+if SYNTHETIC:
+
+    include: "workflow/rules/phantom.smk"
+
+
+include: "workflow/rules/cohort.smk"
+include: "workflow/rules/preprocess.smk"
+
+
+if BUNDLE is None:
+
+    include: "workflow/rules/train.smk"
+
+
+include: "workflow/rules/score.smk"
+
+
+if BUNDLE is None:
+
+    include: "workflow/rules/evaluate.smk"
+
+
+include: "workflow/rules/handoff.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        final_outputs(),
+
+
+rule score_new:
+    """Score new scans with a frozen bundle: --config new=TABLE bundle=FOLDER."""
+    input:
+        final_outputs() if BUNDLE else needs_bundle,

@@ -1,0 +1,1 @@
+"""Read, import, validate and split participants."""

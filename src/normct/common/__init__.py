@@ -1,0 +1,1 @@
+"""Volumes, slice store, anatomy, transforms, registry, errors."""

@@ -1,0 +1,27 @@
+"""The thin command line every stage module has."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from normct.common.errors import NormctError
+
+
+def parser(doc: str | None, prog: str) -> argparse.ArgumentParser:
+    """Return a parser whose description is the module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {prog}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def run(main: Callable[[list[str] | None], None]) -> None:
+    """Run ``main``; a :class:`NormctError` ends in its message and exit status 1, without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        main(None)
+    except NormctError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

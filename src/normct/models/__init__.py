@@ -1,0 +1,1 @@
+"""Networks: pure torch.nn, importing nothing of ours."""

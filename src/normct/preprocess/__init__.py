@@ -1,0 +1,1 @@
+"""Resample, skull-strip, register, check and slice head CT."""

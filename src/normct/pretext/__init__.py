@@ -1,0 +1,1 @@
+"""Pretext tasks: pure tensor functions, importing nothing of ours."""

@@ -1,0 +1,1 @@
+"""Inference, trivial baselines, calibration, combination."""
