@@ -46,3 +46,16 @@ rule score_new:
     """Score new scans with a frozen bundle: --config new=TABLE bundle=FOLDER."""
     input:
         final_outputs() if BUNDLE else needs_bundle,
+
+
+onstart:
+    try:
+        preflight()
+    except NormctError as error:
+        print(f"\n{error}\n", file=sys.stderr)
+        raise SystemExit(1)
+
+
+onsuccess:
+    if closing_words():
+        raise SystemExit(3)

@@ -1,8 +1,12 @@
 """Names that every rule file uses: paths, participants, and where frozen or freshly trained parts lie."""
 
+import json
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
+from normct.cohort.check import check_files
 from normct.cohort.table import Participant, load_participants, participants_from_rows
 from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
@@ -10,15 +14,16 @@ from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
 from normct.common.registry import METHODS, STAGE1
 from normct.phantom.plan import plan_rows
+from normct.preprocess.skullstrip import engine_faults
 
 try:
     validate_config(config, Path(workflow.basedir) / "workflow" / "schemas")
     BUNDLE = config.get("bundle")
     SYNTHETIC = BUNDLE is None and config["cohort"]["participants"] is None
     if (BUNDLE is None) != (config.get("new") is None):
-        raise ConfigError("Scoring new scans takes both:", ["--config new=TABLE bundle=FOLDER"])
+        raise ConfigError("Scoring new scans takes both a table and a bundle:", ["--config new=TABLE bundle=FOLDER"])
     if BUNDLE:
-        read_bundle_config(BUNDLE, config)  # refuses a bundle that differs from config.yaml or is not whole
+        read_bundle_config(BUNDLE, config)  # refuses a bundle that is not whole or differs from the configuration
         ROOT = f"{config['results_dir']}/new/{Path(config['new']).stem}"
         PARTICIPANTS = load_participants(config["new"], config["cohort"], new=True)
     elif SYNTHETIC:
@@ -31,3 +36,65 @@ except NormctError as error:
     # the message is the user's; a traceback through Snakemake would bury it
     print(f"\n{error}\n", file=sys.stderr)
     raise SystemExit(1)
+
+BY_ID: dict[str, Participant] = {p.participant_id: p for p in PARTICIPANTS}
+
+# `python` in a rule is the one that runs Snakemake, unless conda or a container brings its own
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(f"export PATH={str(Path(sys.executable).parent)!r}:$PATH; set -euo pipefail; ")
+
+
+wildcard_constraints:
+    subject="sub-[A-Za-z0-9]+",
+    method="[a-z][a-z0-9_]*",
+    seed="[0-9]+",
+
+
+def final_outputs() -> list[str]:
+    """Return what `snakemake` makes when no target is named."""
+    wanted = ["preprocess/quality.html", "score/slices.csv.gz", "handoff/index.html"]
+    if BUNDLE is None:
+        wanted += ["cohort/participants.tsv", "score/bundle/bundle.json", "evaluate/report.html"]
+    return [f"{ROOT}/{name}" for name in wanted]
+
+
+def needs_bundle(wildcards):
+    """Refuse `score_new` without a bundle, in words."""
+    raise WorkflowError("score_new needs a frozen bundle: --config new=TABLE bundle=FOLDER (make bundle writes one)")
+
+
+def preflight() -> None:
+    """Read every new file once, and look for the programs the config names; raise with every fault found."""
+    faults = engine_faults(config["preprocess"]["skullstrip"]["engine"])
+    if faults:
+        raise ConfigError("A program that the configuration names is missing:", faults)
+    if not SYNTHETIC:
+        settings = config["cohort"] | ({"on_bad_file": "set_aside"} if BUNDLE else {})
+        check_files(PARTICIPANTS, settings, Path(ROOT) / "cohort" / "checked.json", workflow.cores or 4)
+
+
+def closing_words() -> int:
+    """Say where the results are and what was set aside; return the exit status (3: something could not be made)."""
+    lines, status = [], Path(ROOT) / "handoff" / "status.json"
+    aside = []
+    for subject in BY_ID:
+        quality = Path(ROOT) / "preprocess" / subject / "quality.json"
+        if quality.is_file():
+            record = json.loads(quality.read_text("utf-8"))
+            if record["verdict"] == "fail":
+                aside.append(f"  {subject}: {'; '.join(record['reasons'])}")
+    if (Path(ROOT) / "handoff" / "index.html").is_file():
+        lines += [f"Worklist:   {ROOT}/handoff/index.html"]
+    if BUNDLE is None and (Path(ROOT) / "evaluate" / "report.html").is_file():
+        lines += [f"Evaluation: {ROOT}/evaluate/report.html"]
+    if (Path(ROOT) / "preprocess" / "quality.html").is_file():
+        lines += [f"Quality:    {ROOT}/preprocess/quality.html"]
+    if SYNTHETIC:
+        lines += ["This cohort is synthetic and the training short: the figures show the machinery, they are not results."]
+    if aside:
+        lines += [f"Set aside by quality control ({len(aside)} of {len(BY_ID)}):", *aside]
+    failed = json.loads(status.read_text("utf-8")).get("failed", []) if status.is_file() else []
+    if failed:
+        lines += ["Pages that could not be made:", *(f"  {item['participant_id']}: {item['reason']}" for item in failed)]
+    print("\n" + "\n".join(lines), file=sys.stderr)
+    return 3 if failed else 0

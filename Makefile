@@ -1,0 +1,53 @@
+# NormCT: `make help` lists what there is. Nothing here installs system packages.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES  ?= all
+# pip options for torch alone, e.g. TORCH_PIP="--index-url <your CPU or CUDA wheel index>"
+TORCH_PIP ?=
+BIN := .venv/bin
+
+
+
+.PHONY: help demo test lint bench bundle status clean-demo
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+# torch first and pinned: a looser request for it pulls another build
+.venv/.base: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: install python3.11 and python3.11-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed, not $$($(PYTHON) -V): make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up .venv (about 2 GB, a few minutes the first time)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP) torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.dev: .venv/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bet]'
+	@touch $@
+
+demo: .venv/.base  ## set up, and run the whole pipeline on the embedded synthetic cohort
+	$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --quiet rules host reason
+
+test: .venv/.dev  ## set up, and run every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+lint: .venv/.dev  ## style, types, imports between stages, workflow
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile workflow
+
+bench: .venv/.dev  ## measure; prints a table and writes results/bench.json
+	$(BIN)/python -m benchmarks.run
+
+bundle: .venv/.base  ## freeze the trained models: copies the bundle to bundles/<name>-<checksum>
+	$(BIN)/python -m normct.score.copy_bundle $(or $(RESULTS),results)/score/bundle bundles
+
+status: .venv/.base  ## what would run, and why
+	$(BIN)/snakemake --cores 1 --dry-run --quiet host --rerun-incomplete
+
+clean-demo:  ## delete the demo's results
+	rm -rf results/phantom results/cohort results/preprocess results/train results/score results/evaluate \
+	  results/handoff results/logs

@@ -1,0 +1,151 @@
+"""The whole DAG: dry run, a tiny real run, nothing left to do, the same tables twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
+
+METHODS = {"vae_kl", "cevae", "context_restoration", "vae_pretrained", "multitask_pretrained"}
+TRIVIAL = {"brain_area", "slice_position", "mean_hu", "statistical_atlas"}
+
+
+def test_dry_run_names_every_stage(fresh):
+    done = fresh.snakemake("--dry-run")
+    for rule in ("phantom", "cohort", "preprocess", "train", "score", "evaluate", "handoff"):
+        assert f"rule {rule}" in done.stdout
+    assert not (fresh.folder / "out").exists()
+
+
+def test_typo_in_a_key_is_refused_with_the_nearest_name(fresh):
+    done = fresh.snakemake("--dry-run", "--config", "handof={}", check=False)
+    assert done.returncode != 0
+    assert "handof: unknown key; did you mean 'handoff'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_all_config_faults_come_in_one_list(fresh):
+    config = fresh.folder / "tiny.yaml"
+    config.write_text(config.read_text() + "score: {lamda: 0.3}\npreprocess: {skullstrip: {engine: magic}}\n")
+    done = fresh.snakemake("--dry-run", check=False)
+    assert "score.lamda: unknown key; did you mean 'lambda'?" in done.stderr
+    assert "preprocess.skullstrip.engine" in done.stderr
+
+
+def test_a_missing_program_is_refused_before_any_job(fresh):
+    config = fresh.folder / "tiny.yaml"
+    config.write_text(config.read_text() + "preprocess: {skullstrip: {engine: fsl}}\n")
+    if shutil.which("bet"):
+        pytest.skip("FSL is installed here")
+    done = fresh.snakemake(check=False)
+    assert done.returncode != 0
+    assert "bet" in done.stderr
+    assert not list((fresh.folder / "out").rglob("*.nii*"))
+
+
+def test_tables_hold_every_method_and_protocol(finished):
+    out = finished.folder / "out"
+    table = pd.read_csv(out / "evaluate" / "detection.csv", dtype={"seed": str}, keep_default_na=False)
+    assert list(table.columns) == [
+        "protocol", "method", "score", "seed", "auroc", "aupr", "prevalence", "n_pos", "n_neg", "reason",
+    ]  # fmt: skip
+    assert set(table["protocol"]) == {"slice", "slice_healthy", "clinical", "volume"}
+    assert METHODS | TRIVIAL <= set(table["method"])
+    assert set(table.loc[table["method"].isin(METHODS), "score"]) >= {"thesis"}
+    values = pd.to_numeric(table["auroc"]).dropna()
+    assert values.between(0, 1).all() and len(values) > 20
+
+
+def test_the_slice_table_agrees_with_the_slice_stores(finished):
+    out = finished.folder / "out"
+    with gzip.open(out / "score" / "slices.csv.gz", "rt") as handle:
+        table = pd.read_csv(handle, keep_default_na=False)
+    assert list(table.columns) == [
+        "participant_id", "z", "method", "score", "seed", "value", "brain_pixels", "lesion_pixels", "group",
+        "pathology", "split",
+    ]  # fmt: skip
+    assert set(table["split"]) == {"val", "test"}
+    for subject, rows in table.groupby("participant_id"):
+        index = pd.read_csv(out / "preprocess" / str(subject) / "slices.tsv", sep="\t")
+        usable = index[index["usable"].astype(bool)]
+        one = rows[(rows["method"] == "brain_area")]
+        assert list(one["z"]) == list(usable["z"])
+        assert list(one["brain_pixels"]) == list(usable["brain_pixels"])
+
+
+def test_handoff_maps_lie_on_the_patients_own_grid(finished):
+    out = finished.folder / "out"
+    pages = sorted((out / "handoff" / "patients").glob("*/index.html"))
+    assert pages
+    for page in pages:
+        native = nib.load(out / "cohort" / page.parent.name / "ct.nii.gz")
+        for name in ("anomaly_map", "anomaly_mask", "brain_mask"):
+            image = nib.load(page.parent / f"{name}.nii.gz")
+            assert image.shape == native.shape
+            np.testing.assert_allclose(image.affine, native.affine, atol=1e-4)
+    assert "Research use only" in (out / "handoff" / "index.html").read_text("utf-8")
+    assert json.loads((out / "handoff" / "status.json").read_text("utf-8"))["failed"] == []
+
+
+def test_nothing_is_left_to_do_and_nothing_half_written(finished):
+    done = finished.snakemake()
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert not [p for p in Path(finished.folder / "out").rglob("*") if p.name.startswith(".part-")]
+
+
+def test_the_same_seed_gives_the_same_tables(finished, tmp_path):
+    """Training, scoring and evaluation again from the same slices: identical bytes."""
+    again = finished.copy(tmp_path / "again")
+    for stage in ("train", "score", "evaluate"):
+        shutil.rmtree(again.folder / "out" / stage)
+    again.snakemake("out/evaluate/report.html")
+    for name in ("evaluate/detection.csv", "evaluate/segmentation.csv", "score/slices.csv.gz"):
+        assert (again.folder / "out" / name).read_bytes() == (finished.folder / "out" / name).read_bytes(), name
+    one = "preprocess/sub-icb001"
+    for name in ("native_to_atlas.mat", "slices.npz"):
+        (again.folder / "out" / one / name).unlink()
+    again.snakemake(f"out/{one}/slices.npz")
+    for name in ("native_to_atlas.mat", "slices.tsv"):
+        assert (again.folder / "out" / one / name).read_bytes() == (finished.folder / "out" / one / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "runs", "spares"),
+    [
+        ("score: {lambda: 0.3}", {"score_combine", "evaluate_detection"}, {"score_infer", "train_method"}),
+        ("handoff: {min_finding_ml: 0.5}", {"handoff_patient"}, {"score_combine", "evaluate_detection"}),
+        ("train: {multitask: {epochs: 2}}", {"train_method", "score_infer"}, {"train_stage1", "preprocess_slices"}),
+        (
+            "preprocess: {register: {interpolation: nearestNeighbor}}",
+            {"preprocess_slices", "train_pack"},
+            {"preprocess_skullstrip", "phantom_subject"},
+        ),
+    ],
+)
+def test_one_edited_value_reruns_its_stage_and_what_follows(finished, key, runs, spares):
+    edited = finished.folder / "edited.yaml"
+    edited.write_text(key + "\n")
+    done = finished.snakemake("--dry-run", "--quiet", extra="edited.yaml")
+    jobs = {line.split()[0] for line in done.stdout.splitlines() if line[:1].isalpha() and line.split()[-1].isdigit()}
+    assert runs <= jobs
+    assert not spares & jobs
+
+
+def test_comments_rerun_nothing_and_code_reruns_its_stage(finished, tmp_path):
+    copy = finished.copy(tmp_path / "edited")
+    module = copy.folder / "src" / "normct" / "score" / "combine.py"
+    module.write_text(module.read_text() + "\n# a comment\n")
+    assert "Nothing to be done" in copy.snakemake("--dry-run").stdout
+    module.write_text(module.read_text() + "\nCHANGED = 1\n")
+    done = copy.snakemake("--dry-run", "--quiet")
+    assert "score_combine" in done.stdout
+    assert "score_infer" not in done.stdout
+    assert "train_" not in done.stdout
