@@ -1,0 +1,285 @@
+"""participants.tsv, or a BIDS directory, read and checked before any job: every fault in one list.
+
+Every cluster job repeats this, so it reads the table and calls ``stat``, nothing more; the bytes of the
+scans are looked at once, by :mod:`normct.cohort.check`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normct.cohort.faults import Row, column_faults, row_faults, semantic_faults
+from normct.cohort.split import assign_roles, assign_splits
+from normct.common.errors import ConfigError
+
+log = logging.getLogger(__name__)
+TITLE = "The participants table has faults; nothing was run:"
+MISSING = {"", "n/a", "N/A"}
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One scan; None stands for ``n/a``.
+
+    Attributes
+    ----------
+    participant_id : str
+        ``sub-`` plus letters and digits.
+    ct : str
+        Path of a NIfTI file or a DICOM folder, from the working directory.
+    group : str
+        healthy, abnormal or unlabelled.
+    pathology : str or None
+    lesion_mask : str or None
+        Path, from the working directory.
+    split : str or None
+        train, val or test; None for unlabelled scans.
+    role : str
+        What the scan is used for: train, stop, calibrate, test or unlabelled.
+    patient : str
+        Pseudonym shared by the scans of one patient; the participant ID where the table has none.
+    age : float or None
+        Years.
+    sex : str or None
+        M, F or O.
+    scanner, subtype : str or None
+        As in the table.
+    quality : str or None
+        Verdict of a person, pass, warn or fail, that overrides quality control's.
+    quality_reason : str or None
+        Why; never None with ``quality``.
+    """
+
+    participant_id: str
+    ct: str
+    group: str
+    pathology: str | None
+    lesion_mask: str | None
+    split: str | None
+    role: str
+    patient: str
+    age: float | None
+    sex: str | None
+    scanner: str | None
+    subtype: str | None
+    quality: str | None
+    quality_reason: str | None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")  # Excel writes a byte-order mark
+    except FileNotFoundError:
+        raise ConfigError(TITLE, [f"{path}: no such file; give the path of participants.tsv"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            TITLE, [f"{path}: not UTF-8 text; save the table as UTF-8, tab-separated"]
+        ) from None
+
+
+def _read_table(path: Path, required: Iterable[str]) -> tuple[list[Row], list[str]]:
+    """Return the rows of a tab-separated table and the faults of its shape."""
+    lines = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter="\t")
+    header = [name.strip() for name in next(lines, [])]
+    if len(header) < 2:
+        fault = "the table is empty"
+        if header and re.search("[,;]", header[0]):
+            fault = "not tab-separated (commas or semicolons found); export it as tab-separated text"
+        elif header and header[0]:
+            fault = "the header has one column; separate columns by tabs"
+        raise ConfigError(TITLE, [f"{path}: {fault}"])
+    faults = column_faults(header, required)
+    rows: list[Row] = []
+    for cells in lines:
+        number = lines.line_num
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            faults.append(
+                f"line {number}, {cells[0].strip()}: {len(cells)} columns, the header has {len(header)}; "
+                "write n/a for what is missing, and no tab inside a value"
+            )
+            continue
+        values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        rows.append(Row(f"line {number}", {name: None if v in MISSING else v for name, v in values.items()}))
+    if not rows and not faults:
+        faults.append(f"{path}: the table has no rows; one row a scan is needed")
+    return rows, faults
+
+
+def _read_bids(folder: Path, required: Iterable[str]) -> tuple[list[Row], list[str]]:
+    """Return the rows of a BIDS directory, ``sub-*/ct/*_ct.nii[.gz]``, and of its participants.tsv if any."""
+    table = folder / "participants.tsv"
+    rows: list[Row] = []
+    faults: list[str] = []
+    if table.is_file():
+        rows, faults = _read_table(table, [name for name in required if name != "ct"])
+    else:
+        for sub in sorted(p.name for p in folder.glob("sub-*") if p.is_dir()):
+            rows.append(Row(f"folder {sub}", {"participant_id": sub, "group": "unlabelled"}))
+        if not rows:
+            faults.append(
+                f"{folder}: a folder without sub-*/ct/*_ct.nii.gz; give participants.tsv or a BIDS directory"
+            )
+    for row in rows:
+        subject = row.values.get("participant_id")
+        if row.values.get("ct") or not subject:
+            continue
+        found = sorted(
+            p for p in (folder / subject / "ct").glob("*_ct.nii*") if p.name.endswith((".nii", ".nii.gz"))
+        )
+        if len(found) == 1:
+            row.values["ct"] = str(found[0].relative_to(folder))
+        elif found:
+            faults.append(
+                f"{row.where}, {subject}, ct: {len(found)} files match {subject}/ct/*_ct.nii.gz; "
+                "name one in a column `ct` of participants.tsv"
+            )
+            row.values["ct"] = str(found[0].relative_to(folder))
+        else:
+            row.values["ct"] = f"{subject}/ct/{subject}_ct.nii.gz"  # reported as missing, like any other
+    return rows, faults
+
+
+def _resolve(rows: list[Row], folder: str) -> None:
+    """Make paths start at the working directory instead of the table's folder."""
+    for row in rows:
+        for column in ("ct", "lesion_mask"):
+            if value := row.values.get(column):
+                row.paths[column] = os.path.normpath(value if value.startswith("/") else f"{folder}/{value}")
+
+
+def _unlabel(rows: list[Row]) -> None:
+    """Forget labels: new scans are scored, whatever a table says they are."""
+    for row in rows:
+        row.values |= {"group": "unlabelled", "pathology": None, "lesion_mask": None, "split": None}
+
+
+def _participants(
+    rows: list[Row], settings: Mapping[str, Any], new: bool
+) -> tuple[list[Participant], list[str]]:
+    """Assign splits and roles; return the participants and the faults of the cohort as a whole."""
+    for row in rows:
+        row.values["patient"] = row.values.get("patient") or row.values["participant_id"]
+    given: dict[str, str | None] = {}
+    for row in rows:
+        if row.values["group"] != "unlabelled":
+            split = "test" if row.values["group"] == "abnormal" else row.values.get("split")
+            given[row.values["patient"] or ""] = split or given.get(row.values["patient"] or "")
+    splits = assign_splits(given, settings["seed"], settings["test_fraction"], settings["val_fraction"])
+    val = {patient for patient, split in splits.items() if split == "val"}
+    roles = assign_roles(val, settings["seed"])
+    faults = []
+    if not new and not (val and "train" in splits.values()):
+        faults.append(
+            "the cohort has too few healthy patients: at least one for `train` and one for `val` are needed "
+            "(to score scans with a trained model: --config new=TABLE bundle=FOLDER)"
+        )
+    elif not new and len(val) == 1:
+        log.warning(
+            "one healthy patient in `val`: its scans stop training and calibrate too; give two or more"
+        )
+    people = []
+    for row in rows:
+        values = row.values
+        patient = values["patient"] or ""
+        labelled = values["group"] != "unlabelled"
+        split = splits[patient] if labelled else None
+        age, sex = values.get("age"), values.get("sex")
+        people.append(
+            Participant(
+                participant_id=values["participant_id"] or "",
+                ct=row.paths.get("ct") or values["ct"] or "",
+                group=values["group"] or "",
+                pathology=values.get("pathology"),
+                lesion_mask=row.paths.get("lesion_mask") if values.get("lesion_mask") else None,
+                split=split,
+                role="unlabelled" if split is None else roles[patient] if split == "val" else split,
+                patient=patient,
+                age=float(age.rstrip("+")) if age else None,
+                sex=sex[0].upper() if sex else None,
+                scanner=values.get("scanner"),
+                subtype=values.get("subtype"),
+                quality=values.get("quality"),
+                quality_reason=values.get("quality_reason"),
+            )
+        )
+    return people, faults
+
+
+def _finish(
+    rows: list[Row], faults: list[str], settings: Mapping[str, Any], new: bool, stat: bool
+) -> list[Participant]:
+    faults = faults + [f for row in rows for f in row_faults(row, settings["pathologies"])]
+    faults += semantic_faults(rows, stat=stat, refuse=not new and settings["on_bad_file"] == "refuse")
+    if faults:  # what follows needs whole rows
+        raise ConfigError(TITLE, faults)
+    people, faults = _participants(rows, settings, new)
+    if faults:
+        raise ConfigError(TITLE, faults)
+    return people
+
+
+def load_participants(path: str | Path, settings: Mapping[str, Any], new: bool = False) -> list[Participant]:
+    """Read a participants table or a BIDS directory.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``participants.tsv`` (see ``docs/participants.md``) or a directory with ``sub-*/ct/*_ct.nii.gz``.
+    settings : mapping
+        The ``cohort:`` section of the config.
+    new : bool
+        New scans for a frozen model: labels are ignored, every row is unlabelled, and a file that is
+        missing or unreadable is set aside instead of refused.
+
+    Returns
+    -------
+    list of Participant
+        In the order of the table.
+
+    Raises
+    ------
+    ConfigError
+        With every fault of the table: line, subject, column, what is wrong and what to do.
+    """
+    path = Path(path)
+    required = ["participant_id", "ct"] + ([] if new else ["group"])
+    rows, faults = (_read_bids if path.is_dir() else _read_table)(path, required)
+    if new:
+        _unlabel(rows)
+    _resolve(rows, str(path if path.is_dir() else path.parent))
+    return _finish(rows, faults, settings, new, stat=True)
+
+
+def participants_from_rows(
+    rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> list[Participant]:
+    """Return participants from rows whose files a rule has yet to make (the synthetic cohort): no ``stat``.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Column names as in the table; paths from the working directory.
+    settings : mapping
+        The ``cohort:`` section of the config.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_participants`.
+    """
+    read = [
+        Row(f"row {n}", {k: None if v is None or str(v) in MISSING else str(v) for k, v in row.items()})
+        for n, row in enumerate(rows, start=1)
+    ]
+    _resolve(read, ".")
+    return _finish(read, [], settings, new=False, stat=False)
