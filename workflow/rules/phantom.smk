@@ -1,0 +1,47 @@
+"""phantom: the embedded synthetic cohort, with ground truth."""
+
+import json
+
+from normct.phantom.plan import subject_settings
+
+PHANTOM_ROWS = {row["participant_id"]: row for row in plan_rows(config["phantom"], ROOT)}
+
+
+rule phantom_subject:
+    """One synthetic head CT in its own pose, its lesion mask and the truth behind it."""
+    output:
+        ct=f"{ROOT}/phantom/{{subject}}/ct.nii.gz",
+        lesion=f"{ROOT}/phantom/{{subject}}/lesion.nii.gz",
+        truth=f"{ROOT}/phantom/{{subject}}/truth.json",
+    params:
+        settings=json.dumps(subject_settings(config["phantom"]), sort_keys=True),
+        pathology=lambda wc: PHANTOM_ROWS[wc.subject]["pathology"],
+        subtype=lambda wc: PHANTOM_ROWS[wc.subject]["subtype"],
+        code=code("normct.phantom.subject"),
+    log:
+        f"{ROOT}/logs/phantom/{{subject}}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1500 * attempt,
+        runtime=10,
+    shell:
+        "python -m normct.phantom.subject {wildcards.subject} --pathology {params.pathology}"
+        " --subtype {params.subtype} --settings {params.settings:q}"
+        " --ct {output.ct} --lesion {output.lesion} --truth {output.truth} > {log} 2>&1"
+
+
+rule phantom_participants:
+    """The participants table of the synthetic cohort, for reuse as a table of one's own."""
+    output:
+        table=f"{ROOT}/phantom/participants.tsv",
+    params:
+        settings=json.dumps(config["phantom"], sort_keys=True),
+        code=code("normct.phantom.participants"),
+    log:
+        f"{ROOT}/logs/phantom/participants.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 200 * attempt,
+        runtime=5,
+    shell:
+        "python -m normct.phantom.participants {output.table} --settings {params.settings:q} > {log} 2>&1"
