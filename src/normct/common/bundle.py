@@ -1,6 +1,6 @@
 """The model bundle: everything inference needs, frozen, in one folder that can be copied to another machine.
 
-``bundle.json`` names every file with its size and SHA-256, and carries the configuration that made the models.
+``bundle.json`` names every file with its size and SHA-256, and carries the configuration of the models.
 A bundle holds numbers and text only (safetensors, npz without objects, NIfTI, JSON, Markdown): nothing in it
 can run.
 """
@@ -123,7 +123,7 @@ def bundle_paths(folder: str | Path) -> BundlePaths:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read and check ``bundle.json``, and that every file it names is there with its size; opens nothing else.
+    """Read and check ``bundle.json``, and that each file it names is there with its size; opens nothing else.
 
     Raises
     ------
@@ -172,9 +172,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 def read_bundle_config(folder: str | Path, config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration a bundle was made with, after checking that ``config`` agrees with it.
 
-    Called while the Snakefile is parsed, so it reads ``bundle.json`` and calls ``stat``; checksums are a job of
-    their own (:func:`verify_bundle`). Preprocessing and scoring must be those the models and thresholds were made
-    for; the training section may say anything, for nothing is trained.
+    Called while the Snakefile is parsed, so it reads ``bundle.json`` and calls ``stat``; checksums are a
+    job of their own (:func:`verify_bundle`). Preprocessing and scoring must be those of the models
+    and thresholds; the training section may say anything, for nothing is trained.
 
     Parameters
     ----------
@@ -211,7 +211,9 @@ def read_bundle_config(folder: str | Path, config: dict[str, Any]) -> dict[str, 
         if not exempt(key) and (key not in ours or key not in theirs or ours[key] != theirs[key])
     ]
     if faults:
-        title = "The configuration differs from the bundle's, so scans and models would not match; set its values:"
+        title = (
+            "The configuration differs from the bundle's: scans and models would not match. Set its values:"
+        )
         raise ConfigError(title, faults)
     return frozen
 
