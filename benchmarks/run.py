@@ -17,7 +17,6 @@ from normct.common.files import write_json
 FOLDER = Path(__file__).parent
 
 
-
 def main(names: list[str]) -> int:
     """Measure, print, write; return 1 when an entry misses its bar."""
     known = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
