@@ -1,1 +1,6 @@
-"""Networks: pure torch.nn, importing nothing of ours."""
+"""Networks as plain ``torch.nn``, and their weights as safetensors. Imports nothing of ours."""
+
+from normct.models.autoencoder import Autoencoder
+from normct.models.files import ModelFileError, build_model, load_model, save_model
+
+__all__ = ["Autoencoder", "ModelFileError", "build_model", "load_model", "save_model"]

@@ -1,1 +1,1 @@
-"""Pretext tasks: pure tensor functions, importing nothing of ours."""
+"""Pretext tasks: pure functions of tensors, vectorised over the batch, on the tensors' device."""

@@ -1,0 +1,114 @@
+"""The thesis's convolutional variational autoencoder, with an optional head on the encoder output.
+
+Venkatakrishnan 2020, section 5.2.3 (arXiv 2011.05428); the layers are those of Zimmerer et al. (MICCAI 2019).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.1
+SIZE = 128
+HEAD_CLASSES = (4, 3, 3)
+"""Classes of the head: rotation, vertical shift, horizontal shift."""
+
+
+def _block(layer: nn.Module, channels: int) -> nn.Sequential:
+    return nn.Sequential(layer, nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE, inplace=True))
+
+
+class Autoencoder(nn.Module):
+    """Six strided convolutions down to a 2×2 latent of mean and log-variance, mirrored up again.
+
+    The same network serves every method: context restoration decodes the mean, the VAEs sample, and the
+    multi-task method has a head of 10 logits on the encoder output before reparametrisation.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the first convolution; they double four times more. The thesis: 16.
+    latent : int
+        Channels of the latent mean (and of the log-variance). The thesis: 256.
+    in_channels : int
+        Channels of the image: 1 for CT.
+    head : bool
+        Whether there is the geometry head.
+    """
+
+    def __init__(self, width: int = 16, latent: int = 256, in_channels: int = 1, head: bool = False) -> None:
+        super().__init__()
+        self.latent_channels = latent
+        widths = [width * 2**i for i in range(5)]
+        down, channels = [], in_channels
+        for w in widths:
+            # no bias before batch normalisation: its mean subtraction would cancel it
+            down.append(_block(nn.Conv2d(channels, w, 4, 2, 1, bias=False), w))
+            channels = w
+        self.encoder = nn.Sequential(*down)
+        self.to_latent = nn.Conv2d(channels, 2 * latent, 4, 2, 1)
+        up, channels = [], latent
+        for w in reversed(widths):
+            up.append(_block(nn.ConvTranspose2d(channels, w, 4, 2, 1, bias=False), w))
+            channels = w
+        self.decoder = nn.Sequential(*up, nn.ConvTranspose2d(channels, in_channels, 4, 2, 1))
+        side = SIZE // 64
+        self.head = nn.Linear(2 * latent * side * side, sum(HEAD_CLASSES)) if head else None
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latent mean and log-variance.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape (B, in_channels, 128, 128).
+
+        Returns
+        -------
+        mean, logvar : Tensor
+            Each of shape (B, latent, 2, 2).
+        """
+        mean, logvar = self.to_latent(self.encoder(x)).chunk(2, dim=1)
+        return mean, logvar
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode a latent (B, latent, 2, 2) into an image (B, in_channels, 128, 128), without bounds."""
+        return self.decoder(z)
+
+    def logits(self, mean: Tensor, logvar: Tensor) -> Tensor:
+        """Return the head's logits (B, 10) from the encoder output before reparametrisation.
+
+        Raises
+        ------
+        ValueError
+            Where the network has no head.
+        """
+        if self.head is None:
+            raise ValueError("this network has no geometry head")
+        return self.head(torch.cat([mean, logvar], dim=1).flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decode the latent mean: nothing is sampled."""
+        return self.decode(self.encode(x)[0])
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the decoded latent mean, shape of ``x``."""
+        return self(x)
+
+    def latent(self, x: Tensor) -> Tensor:
+        """Return the latent mean, shape (B, latent, 2, 2)."""
+        return self.encode(x)[0]
+
+    def head_logits(self, x: Tensor) -> Tensor:
+        """Return the head's logits of images, shape (B, 10): rotation 4, vertical 3, horizontal 3."""
+        return self.logits(*self.encode(x))
+
+    @torch.no_grad()
+    def set_log_variance(self, value: float) -> None:
+        """Make the log-variance half of the encoder output ``value`` for every image.
+
+        Context restoration leaves that half untrained; its noise would wipe out the pretraining.
+        """
+        self.to_latent.weight[self.latent_channels :] = 0.0
+        assert self.to_latent.bias is not None
+        self.to_latent.bias[self.latent_channels :] = value
