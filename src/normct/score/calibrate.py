@@ -1,0 +1,206 @@
+"""Calibration: the scale of the residual, thresholds and healthy distributions, from scans of role ``calibrate`` only.
+
+No volume is scored with statistics it helped to make: training and test scans are refused here, whoever lists them.
+Early-stopping scans stand in only where a cohort has no other validation patient, with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.errors import NormctError
+from normct.common.files import write_json
+from normct.score.files import ATLAS_MAP, Raw, read_maps, read_raw
+from normct.score.scores import Settings, mean_map, slice_scores, volume_scores
+from normct.score.thesis import head_score, spread_alpha
+
+log = logging.getLogger(__name__)
+FEW = 20
+BINS = 20_000
+RANGES = {ATLAS_MAP: 50.0}
+"""Top of the histogram of |map|: 2 for residuals of images in [0, 1], 50 SD for the statistical atlas."""
+
+
+class TailQuantile:
+    """Streaming quantile of non-negative values: a fixed histogram, so memory does not grow with the scans."""
+
+    def __init__(self, top: float) -> None:
+        self.top, self.largest = top, 0.0
+        self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+
+    def add(self, values: NDArray) -> None:
+        """Count values of any shape; those above the top fall into the last bin."""
+        if values.size:
+            self.largest = max(self.largest, float(values.max()))
+            index = np.minimum(values.ravel().astype(np.float32) * (BINS / self.top), BINS - 1).astype(
+                np.int64
+            )
+            self.counts += np.bincount(index, minlength=BINS)
+
+    def threshold(self, rate: float) -> float:
+        """Return the smallest bin edge that at most a share ``rate`` of the values reaches."""
+        above = np.concatenate([np.cumsum(self.counts[::-1])[::-1], [0]])  # values at or above each edge
+        edge = int(np.argmax(above <= rate * max(int(self.counts.sum()), 1)))
+        return self.largest if edge == BINS else edge * self.top / BINS
+
+
+def refuse_leaks(raws: Iterable[Raw]) -> str | None:
+    """Raise unless every scan is a healthy one held out for calibration.
+
+    Returns
+    -------
+    str or None
+        A warning where a cohort with a single validation patient has its early-stopping scans only.
+
+    Raises
+    ------
+    NormctError
+        Naming each scan and its role.
+    """
+    roles = {raw.participant_id: raw.role for raw in raws}
+    if roles and set(roles.values()) == {"stop"}:
+        return "the scans that stopped the training calibrate too, for there is one validation patient; add others"
+    wrong = [f"{subject} ({role})" for subject, role in roles.items() if role != "calibrate"]
+    if wrong:
+        raise NormctError(
+            f"Only scans of role calibrate may set scales and thresholds, not {', '.join(wrong)}"
+        )
+    return None
+
+
+def alphas(raws: list[Raw], settings: Settings) -> dict[str, dict[str, float]]:
+    """Return α of each method and seed, over the usable slices of the calibration scans."""
+    result: dict[str, dict[str, float]] = {}
+    for method, seed in raws[0].networks():
+        key = f"{method}/{seed}"
+        l2 = np.concatenate([raw.arrays[f"{key}/residual_l2"][raw.arrays["usable"]] for raw in raws])
+        s_c = None
+        if f"{key}/log_p" in raws[0].arrays:
+            parts = [raw.arrays[f"{key}/log_p"][raw.arrays["usable"]] for raw in raws]
+            s_c = head_score(np.concatenate(parts), settings.combine, settings.anomaly)
+        result.setdefault(method, {})[seed] = spread_alpha(l2, s_c)
+    return result
+
+
+def thresholds(
+    maps: Iterable[Callable[[], dict[str, NDArray]]], rate: float
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return the thresholds of |map| that a share ``rate`` of healthy brain voxels exceeds.
+
+    Parameters
+    ----------
+    maps : iterable of callables
+        Each reads one scan's maps; one scan is in memory at a time.
+    rate : float
+        Voxel-wise false-positive rate.
+
+    Returns
+    -------
+    per_method : dict
+        Of the residual averaged over seeds, and of the statistical atlas.
+    per_seed : dict of dict
+        Of each seed's own residual.
+    """
+    tails: dict[tuple[str, str | None], TailQuantile] = {}
+    for read in maps:
+        found = read()
+        for name in found:
+            method, _, seed = name.partition("/seed-")
+            tail = tails.setdefault((method, seed or None), TailQuantile(RANGES.get(method, 2.0)))
+            tail.add(np.abs(found[name].astype(np.float32)))
+        for method in {name.partition("/seed-")[0] for name in found} - {ATLAS_MAP}:
+            tails.setdefault((method, None), TailQuantile(2.0)).add(np.abs(mean_map(found, method)))
+    per_method = {
+        method: tail.threshold(rate)
+        for (method, seed), tail in sorted(tails.items(), key=str)
+        if seed is None
+    }
+    per_seed: dict[str, dict[str, float]] = {}
+    for (method, seed), tail in sorted(tails.items(), key=str):
+        if seed is not None:
+            per_seed.setdefault(method, {})[seed] = tail.threshold(rate)
+    return per_method, per_seed
+
+
+def calibrate(
+    raws: list[Raw], maps: Iterable[Callable[[], dict[str, NDArray]]], settings: Settings, voxel_fpr: float
+) -> dict[str, Any]:
+    """Return the content of ``calibration.json``.
+
+    Parameters
+    ----------
+    raws : list of Raw
+        Of the calibration scans; set-aside ones are skipped.
+    maps : iterable of callables
+        Each reads the maps of one of these scans.
+    settings : Settings
+        λ and how the head's probabilities are combined.
+    voxel_fpr : float
+        Voxel-wise false-positive rate of the thresholds.
+
+    Raises
+    ------
+    NormctError
+        For a scan of another role, or when no scan is left.
+    """
+    shared = refuse_leaks(raws)
+    raws = [raw for raw in raws if not raw.set_aside]
+    if not raws:
+        raise NormctError(
+            "No healthy calibration scan passed quality control, so nothing can be scaled; "
+            "add healthy scans to the split val, or see preprocess/quality.html for why they were set aside"
+        )
+    alpha = alphas(raws, settings)
+    per_method, per_seed = thresholds(maps, voxel_fpr)
+    healthy: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for raw in raws:
+        for row in volume_scores(raw, slice_scores(raw, alpha, settings)):
+            by_score = healthy.setdefault(row.method, {}).setdefault(row.score, {})
+            by_score.setdefault(row.seed, []).append(row.value)
+    few = f"{len(raws)} healthy calibration scans: percentiles and thresholds are coarse; {FEW} or more are wanted"
+    warnings = [few] * (len(raws) < FEW) + [shared] * bool(shared)
+    return {
+        "n_healthy": len(raws),
+        "roles": sorted({raw.role for raw in raws}),
+        "warning": "; ".join(filter(None, warnings)) or None,
+        "settings": settings.as_dict(),
+        "voxel_fpr": voxel_fpr,
+        "alpha": alpha,
+        "thresholds": per_method,
+        "seed_thresholds": per_seed,
+        "healthy": {
+            method: {
+                score: {seed: sorted(values) for seed, values in seeds.items()}
+                for score, seeds in scores.items()
+            }
+            for method, scores in healthy.items()
+        },
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    arguments = parser(__doc__, "normct.score.calibrate")
+    arguments.add_argument("score", type=Path, help="folder with raw/<subject>.npz and maps/<subject>.npz")
+    arguments.add_argument("out", type=Path, help="calibration.json")
+    arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of role calibrate")
+    arguments.add_argument("--settings", type=json.loads, required=True, help="lambda, head, voxel_fpr")
+    args = arguments.parse_args(argv)
+    raws = [read_raw(args.score / "raw" / f"{subject}.npz") for subject in args.subjects]
+    maps = [lambda s=subject: read_maps(args.score / "maps" / f"{s}.npz") for subject in args.subjects]
+    result = calibrate(raws, maps, Settings.of(args.settings), args.settings["voxel_fpr"])
+    if result["warning"]:
+        log.warning(result["warning"])
+    write_json(args.out, result)
+
+
+if __name__ == "__main__":
+    run(main)

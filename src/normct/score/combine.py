@@ -1,0 +1,122 @@
+"""Combination: from the raw measures of one scan to its table of slice scores and its volume scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from normct.common.cli import parser, run
+from normct.common.errors import NormctError
+from normct.common.files import atomic, read_json, write_json
+from normct.score.files import Raw, read_raw
+from normct.score.percentile import standing
+from normct.score.scores import Settings, slice_scores, volume_scores
+
+log = logging.getLogger(__name__)
+ROW = ("group", "pathology", "split", "role", "patient")
+NUMBERS = {
+    "z": "int16",
+    "value": "float64",
+    "brain_pixels": "int32",
+    "lesion_pixels": "int32",
+    "usable": "bool",
+}
+COLUMNS = (
+    "participant_id",
+    "z",
+    "method",
+    "score",
+    "seed",
+    "value",
+    "brain_pixels",
+    "lesion_pixels",
+    "usable",
+    *ROW,
+)
+
+
+def slice_table(
+    raw: Raw, row: dict[str, str], calibration: dict[str, Any], settings: Settings
+) -> pd.DataFrame:
+    """Return one row a slice, method, score and seed.
+
+    Parameters
+    ----------
+    raw : Raw
+        Raw measures of the scan.
+    row : dict
+        ``group, pathology, split, role, patient`` of the scan, ``n/a`` for what is missing.
+    calibration : dict
+        ``calibration.json``.
+    settings : Settings
+        λ and how the head's probabilities are combined.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``COLUMNS``, all 155 slices, blank ones with ``usable`` False; no rows for a scan set aside.
+    """
+    scores = slice_scores(raw, calibration["alpha"], settings)
+    depth, repeats = len(raw.arrays["z"]), len(scores)
+    data: dict[str, Any] = {
+        "participant_id": raw.participant_id,
+        "method": np.repeat([s.method for s in scores], depth) if scores else [],
+        "score": np.repeat([s.score for s in scores], depth) if scores else [],
+        "seed": np.repeat([s.seed for s in scores], depth) if scores else [],
+        "value": np.concatenate([s.values for s in scores]) if scores else [],
+    }
+    data |= {
+        name: np.tile(raw.arrays[name], repeats) for name in ("z", "brain_pixels", "lesion_pixels", "usable")
+    }
+    table = pd.DataFrame(data | {name: row[name] for name in ROW}, columns=list(COLUMNS))
+    return table.astype({name: NUMBERS.get(name, "str") for name in COLUMNS})
+
+
+def volume_record(raw: Raw, verdict: str, calibration: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return the content of ``<subject>.json``: volume scores, each with its place among healthy scans."""
+    volumes = []
+    for v in volume_scores(raw, slice_scores(raw, calibration["alpha"], settings)):
+        healthy = calibration["healthy"].get(v.method, {}).get(v.score, {}).get(v.seed, [])
+        own = raw.role in calibration["roles"] and bool(healthy)
+        entry = {"method": v.method, "score": v.score, "seed": v.seed, "value": v.value}
+        volumes.append(entry | standing(v.value, healthy, own))
+    return {
+        "participant_id": raw.participant_id,
+        "verdict": verdict,
+        "volumes": volumes,
+        "thresholds": calibration["thresholds"],
+        "seed_thresholds": calibration["seed_thresholds"],
+        "warning": calibration["warning"],
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    arguments = parser(__doc__, "normct.score.combine")
+    arguments.add_argument("raw", type=Path, help="raw/<subject>.npz")
+    arguments.add_argument("quality", type=Path, help="quality.json")
+    arguments.add_argument("calibration", type=Path, help="calibration.json")
+    arguments.add_argument("--row", type=json.loads, required=True, help=", ".join(ROW))
+    arguments.add_argument("--settings", type=json.loads, required=True, help="lambda, head")
+    arguments.add_argument("--table", type=Path, required=True, help="<subject>.parquet")
+    arguments.add_argument("--volumes", type=Path, required=True, help="<subject>.json")
+    args = arguments.parse_args(argv)
+    raw, calibration, settings = read_raw(args.raw), read_json(args.calibration), Settings.of(args.settings)
+    if calibration["settings"] != settings.as_dict():
+        raise NormctError(
+            "calibration.json was made with other score settings; make it anew before combining"
+        )
+    table = slice_table(raw, args.row, calibration, settings)
+    with atomic(args.table) as part:
+        table.to_parquet(part, index=False, compression="zstd")
+    write_json(args.volumes, volume_record(raw, read_json(args.quality)["verdict"], calibration, settings))
+    log.info("%s: %d rows", raw.participant_id, len(table))
+
+
+if __name__ == "__main__":
+    run(main)

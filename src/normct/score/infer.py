@@ -1,0 +1,226 @@
+"""Inference of one scan: every method and seed, residuals and head probabilities stored raw, and trivial measures.
+
+Nothing is weighted or pooled here, so that λ, α or the way of averaging can change without a new inference.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.errors import NormctError
+from normct.common.files import read_json
+from normct.common.registry import METHODS
+from normct.common.slices import SliceStore, read_slices
+from normct.models import ModelFileError, load_model
+from normct.pretext.geometry import TRANSFORMS, log_probabilities, transform
+from normct.score.files import ATLAS_MAP, Raw, write_maps, write_raw
+from normct.score.statistical_atlas import hu_window
+from normct.score.trivial import acquisition_distance, atlas_z, slice_measures
+
+log = logging.getLogger(__name__)
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network: its method, seed and file of weights."""
+
+    method: str
+    seed: str
+    weights: Path
+
+
+@torch.inference_mode()
+def residuals(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return x - x̂ of images (B, 1, 128, 128), in batches."""
+    return torch.cat([part - module.reconstruct(part) for part in images.split(BATCH)])  # type: ignore[operator]
+
+
+@torch.inference_mode()
+def head_log_p(
+    module: torch.nn.Module, images: torch.Tensor, codes: torch.Tensor, max_shift: int
+) -> torch.Tensor:
+    """Return the log-probability of the true labels of every transform of every image.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network with a head.
+    images : Tensor
+        Shape (B, 1, 128, 128).
+    codes : Tensor of int64
+        Shape (T, 3): rotation, vertical and horizontal label of each transform.
+    max_shift : int
+        Pixels of a shift, as in training.
+
+    Returns
+    -------
+    Tensor of float32
+        Shape (B, T, 3).
+    """
+    parts = []
+    for batch in images.split(BATCH):
+        columns = []
+        for code in codes:
+            labels = code.expand(len(batch), 3)
+            logits = module.head_logits(transform(batch, labels, max_shift))  # type: ignore[operator]
+            columns.append(log_probabilities(logits, labels))
+        parts.append(torch.stack(columns, dim=1))
+    return torch.cat(parts)
+
+
+def score_network(
+    module: torch.nn.Module, store: SliceStore, codes: torch.Tensor | None, max_shift: int
+) -> tuple[dict[str, NDArray], NDArray[np.float16]]:
+    """Return one network's raw arrays and its map.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode.
+    store : SliceStore
+        A scan that was not set aside.
+    codes : Tensor or None
+        Transforms of the head, (T, 3); None for a network without one.
+    max_shift : int
+        Pixels of a shift.
+
+    Returns
+    -------
+    arrays : dict of ndarray
+        ``residual_l2`` (155,), ``blank_l2`` (), with a head also ``log_p`` (155, T, 3) and ``blank_log_p`` (T, 3).
+        Slices without brain are all alike: the response to one empty image stands for each.
+    residual_map : ndarray of float16
+        Signed residual of the brain pixels, in the order of ``store.mask``.
+    """
+    filled = store.mask.any(axis=(1, 2))
+    # the last image is the empty slice: one pass answers for scan and blank alike
+    images = np.zeros((int(filled.sum()) + 1, 1, *store.image.shape[1:]), np.float32)
+    images[:-1, 0] = store.image[filled]
+    batch = torch.from_numpy(images)
+    residual = residuals(module, batch)
+    norms = residual.flatten(1).double().norm(dim=1).float().numpy()
+    l2 = np.full(len(filled), norms[-1], np.float32)
+    l2[filled] = norms[:-1]
+    arrays: dict[str, NDArray] = {"residual_l2": l2, "blank_l2": norms[-1]}
+    if codes is not None:
+        logs = head_log_p(module, batch, codes, max_shift).numpy()
+        log_p = np.broadcast_to(logs[-1], (len(filled), *logs.shape[1:])).copy()
+        log_p[filled] = logs[:-1]
+        arrays |= {"log_p": log_p, "blank_log_p": logs[-1]}
+    return arrays, residual[:-1, 0].numpy()[store.mask[filled]].astype(np.float16)
+
+
+def infer(
+    store: SliceStore,
+    role: str,
+    measures: dict[str, Any],
+    networks: Iterable[Network],
+    atlas: dict[str, NDArray],
+    settings: dict[str, Any],
+) -> tuple[Raw, dict[str, NDArray[np.float16]]]:
+    """Score one scan with every network and every trivial baseline, unweighted.
+
+    Parameters
+    ----------
+    store : SliceStore
+        Slices; those of a scan that was set aside give empty arrays and no maps.
+    role : str
+        stop, calibrate, test or unlabelled. A training scan is refused: its residual would be an in-sample one.
+    measures : dict
+        ``measures`` of ``quality.json``.
+    networks : iterable of Network
+        Weights are read by ``load_model`` (safetensors only).
+    atlas : dict of ndarray
+        ``statistical_atlas.npz``.
+    settings : dict
+        ``transforms`` (dozen, all, identity), ``max_shift``, ``normalisation``, ``window``.
+
+    Raises
+    ------
+    NormctError
+        For a training scan, or weights that cannot be read or belong to another method or seed.
+    """
+    if role == "train":
+        raise NormctError(
+            f"{store.participant_id}: a training scan cannot be scored with what it helped to make"
+        )
+    table = store.table()
+    arrays: dict[str, NDArray] = {
+        "z": table["z"].to_numpy(np.int16),
+        "usable": store.usable,
+        "brain_pixels": table["brain_pixels"].to_numpy(np.int32),
+        "lesion_pixels": table["lesion_pixels"].to_numpy(np.int32),
+    }
+    if store.set_aside:
+        return Raw(store.participant_id, role, arrays), {}
+    z_map = atlas_z(store, atlas)
+    window = hu_window(settings["normalisation"], settings["window"])
+    for name, values in slice_measures(store, atlas, z_map, window).items():
+        arrays[f"trivial/{name}"] = values.astype(np.float32)
+    arrays["acquisition"] = np.array(acquisition_distance(measures, atlas), np.float32)
+    arrays["transforms"] = TRANSFORMS[settings["transforms"]]().numpy().astype(np.int8)
+    maps = {ATLAS_MAP: z_map[store.mask].astype(np.float16)}
+    codes = TRANSFORMS[settings["transforms"]]()
+    for network in networks:
+        module = _load(network)
+        head = codes if METHODS[network.method].head else None
+        found, residual_map = score_network(module, store, head, settings["max_shift"])
+        arrays |= {f"{network.method}/{network.seed}/{name}": value for name, value in found.items()}
+        maps[f"{network.method}/seed-{network.seed}"] = residual_map
+    return Raw(store.participant_id, role, arrays), maps
+
+
+def _load(network: Network) -> torch.nn.Module:
+    try:
+        module, metadata = load_model(network.weights)
+    except ModelFileError as error:
+        raise NormctError(f"weights of {network.method}, seed {network.seed}: {error}") from None
+    if (metadata.get("method"), str(metadata.get("seed"))) != (network.method, network.seed):
+        found = f"{metadata.get('method')}, seed {metadata.get('seed')}"
+        raise NormctError(f"weights of {network.method}, seed {network.seed}: the file holds {found}")
+    return module
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    arguments = parser(__doc__, "normct.score.infer")
+    arguments.add_argument("slices", type=Path, help="slices.npz")
+    arguments.add_argument("quality", type=Path, help="quality.json")
+    arguments.add_argument("atlas", type=Path, help="statistical_atlas.npz")
+    arguments.add_argument(
+        "--network", nargs=3, action="append", default=[], metavar=("METHOD", "SEED", "WEIGHTS")
+    )
+    arguments.add_argument("--role", required=True, help="stop, calibrate, test or unlabelled")
+    arguments.add_argument(
+        "--settings", type=json.loads, required=True, help="transforms, max_shift, normalisation, window"
+    )
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--raw", type=Path, required=True)
+    arguments.add_argument("--maps", type=Path, required=True)
+    args = arguments.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    with np.load(args.atlas, allow_pickle=False) as content:
+        atlas = {name: content[name] for name in content.files}
+    networks = [Network(method, seed, Path(weights)) for method, seed, weights in args.network]
+    store = read_slices(args.slices)
+    raw, maps = infer(store, args.role, read_json(args.quality)["measures"], networks, atlas, args.settings)
+    write_raw(args.raw, raw)
+    write_maps(args.maps, maps)
+    log.info(
+        "%s: %d usable slices, %d networks", store.participant_id, int(store.usable.sum()), len(networks)
+    )
+
+
+if __name__ == "__main__":
+    run(main)

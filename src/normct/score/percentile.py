@@ -1,0 +1,36 @@
+"""Where a score stands among healthy scans, with no more certainty than their number allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def standing(value: float, healthy: Sequence[float], own: bool = False) -> dict[str, Any]:
+    """Return a value's place among healthy calibration scans.
+
+    Parameters
+    ----------
+    value : float
+        Score of a scan.
+    healthy : sequence of float
+        The same score of the calibration scans.
+    own : bool
+        Whether the scan is one of them; it is then left out, for no scan is ranked against itself.
+
+    Returns
+    -------
+    dict
+        ``rank``: number of healthy scans with a lower score (a tie counts as not lower); ``n_healthy``;
+        ``percentile``: 100 · rank/(n + 1), whole numbers up to 998 scans, a decimal for each further factor of ten,
+        None without healthy scans; ``higher_than_all``.
+    """
+    others = list(healthy)
+    if own:
+        others.remove(min(others, key=lambda other: abs(other - value)))
+    n = len(others)
+    rank = sum(other < value for other in others)
+    digits = max(0, math.floor(math.log10(n + 1)) - 2)
+    percentile = round(100.0 * rank / (n + 1), digits) if n else None
+    return {"rank": rank, "n_healthy": n, "percentile": percentile, "higher_than_all": n > 0 and rank == n}

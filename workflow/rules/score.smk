@@ -1,0 +1,221 @@
+"""score: inference, trivial baselines, calibration, combination, export, and the model bundle.
+
+With BUNDLE set, weights, statistical atlas and calibration are the frozen ones and nothing is made anew.
+"""
+
+import json
+import shlex
+
+from normct.common.bundle import SECTIONS, bundle_paths, read_manifest
+
+FROZEN = bundle_paths(BUNDLE) if BUNDLE else None
+# the settings that made the networks hold for scoring with them, whatever config.yaml says of training today
+SCORE_CONFIG = read_bundle_config(BUNDLE, config) if BUNDLE else config
+SCORE_METHODS = read_manifest(BUNDLE)["methods"] if BUNDLE else config["train"]["methods"]
+SCORE_SEEDS = read_manifest(BUNDLE)["seeds"] if BUNDLE else config["train"]["seeds"]
+STATISTICAL_ATLAS = str(FROZEN.statistical_atlas) if BUNDLE else f"{ROOT}/score/statistical_atlas.npz"
+CALIBRATION = str(FROZEN.calibration) if BUNDLE else f"{ROOT}/score/calibration.json"
+
+
+def score_weights(method, seed) -> str:
+    """Return where the weights of one network lie."""
+    return str(FROZEN.weights(method, seed)) if BUNDLE else f"{ROOT}/train/{method}/seed-{seed}/model.safetensors"
+
+
+NETWORKS = [(method, seed, score_weights(method, seed)) for method in SCORE_METHODS for seed in SCORE_SEEDS]
+NETWORK_ARGUMENTS = " ".join(f"--network {m} {s} {shlex.quote(path)}" for m, s, path in NETWORKS)
+# a training scan is never scored: its residual would be an in-sample one
+SCORED = [p.participant_id for p in PARTICIPANTS if p.role != "train"]
+EXPORTED = SCORED if BUNDLE else [p.participant_id for p in PARTICIPANTS if p.split in {"val", "test"}]
+# a cohort with one validation patient has its early-stopping scans only
+CALIBRATORS = [p.participant_id for p in PARTICIPANTS if p.role == "calibrate"] or [
+    p.participant_id for p in PARTICIPANTS if p.role == "stop"
+]
+SCORE_INTENSITY = {k: SCORE_CONFIG["preprocess"]["slices"][k] for k in ("normalisation", "window")}
+
+
+rule score_infer:
+    """Every method and seed on one scan: raw residuals, head probabilities and trivial measures, unweighted."""
+    input:
+        slices=f"{ROOT}/preprocess/{{subject}}/slices.npz",
+        quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
+        atlas=STATISTICAL_ATLAS,
+        weights=[path for _, _, path in NETWORKS],
+        verified=[f"{ROOT}/score/bundle_verified.json"] if BUNDLE else [],
+    output:
+        raw=f"{ROOT}/score/raw/{{subject}}.npz",
+        maps=f"{ROOT}/score/maps/{{subject}}.npz",
+    params:
+        networks=NETWORK_ARGUMENTS,
+        role=lambda wc: BY_ID[wc.subject].role,
+        settings=json.dumps(
+            {
+                "transforms": SCORE_CONFIG["score"]["transforms"],
+                "max_shift": SCORE_CONFIG["train"]["multitask"]["max_shift"],
+                **SCORE_INTENSITY,
+            }
+        ),
+        code=code("normct.score.infer"),
+    log:
+        f"{ROOT}/logs/score/infer/{{subject}}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=20,
+    shell:
+        "python -m normct.score.infer {input.slices:q} {input.quality:q} {input.atlas:q} {params.networks}"
+        " --role {params.role} --settings {params.settings:q} --threads {threads}"
+        " --raw {output.raw:q} --maps {output.maps:q} > {log:q} 2>&1"
+
+
+rule score_combine:
+    """From one scan's raw measures to its slice scores and volume scores."""
+    input:
+        raw=f"{ROOT}/score/raw/{{subject}}.npz",
+        quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
+        calibration=CALIBRATION,
+    output:
+        table=f"{ROOT}/score/subjects/{{subject}}.parquet",
+        volumes=f"{ROOT}/score/subjects/{{subject}}.json",
+    params:
+        row=lambda wc: json.dumps(
+            {k: getattr(BY_ID[wc.subject], k) or "n/a" for k in ("group", "pathology", "split", "role", "patient")}
+        ),
+        settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")}),
+        code=code("normct.score.combine"),
+    log:
+        f"{ROOT}/logs/score/combine/{{subject}}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 500 * attempt,
+        runtime=10,
+    shell:
+        "python -m normct.score.combine {input.raw:q} {input.quality:q} {input.calibration:q} --row {params.row:q}"
+        " --settings {params.settings:q} --table {output.table:q} --volumes {output.volumes:q} > {log:q} 2>&1"
+
+
+rule score_export:
+    """The long table of usable slices, and one of volumes, of the validation and test scans (all new scans)."""
+    input:
+        tables=expand(f"{ROOT}/score/subjects/{{subject}}.parquet", subject=EXPORTED),
+        volumes=expand(f"{ROOT}/score/subjects/{{subject}}.json", subject=EXPORTED),
+    output:
+        slices=f"{ROOT}/score/slices.csv.gz",
+        volumes=f"{ROOT}/score/volumes.csv",
+    params:
+        folder=f"{ROOT}/score/subjects",
+        subjects=" ".join(EXPORTED),
+        code=code("normct.score.export"),
+    log:
+        f"{ROOT}/logs/score/export.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 600 * attempt,
+        runtime=60,
+    shell:
+        "python -m normct.score.export {params.folder:q} --subjects {params.subjects}"
+        " --slices {output.slices:q} --volumes {output.volumes:q} > {log:q} 2>&1"
+
+
+if BUNDLE:
+
+    rule score_verify_bundle:
+        """Checksums of the frozen bundle, once, before any scan is scored with it."""
+        input:
+            manifest=str(FROZEN.manifest),
+            files=[str(FROZEN.folder / name) for name in read_manifest(BUNDLE)["files"]],
+        output:
+            f"{ROOT}/score/bundle_verified.json",
+        params:
+            folder=str(FROZEN.folder),
+            code=code("normct.score.verify_bundle"),
+        log:
+            f"{ROOT}/logs/score/verify_bundle.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 500 * attempt,
+            runtime=10,
+        shell:
+            "python -m normct.score.verify_bundle {params.folder:q} {output:q} > {log:q} 2>&1"
+
+
+if not BUNDLE:
+
+    rule score_atlas:
+        """Voxelwise mean and spread over the healthy training scans, and the healthy reference of the baselines."""
+        input:
+            expand(
+                f"{ROOT}/preprocess/{{subject}}/{{file}}",
+                subject=[p.participant_id for p in PARTICIPANTS if p.role == "train"],
+                file=["slices.npz", "quality.json"],
+            ),
+        output:
+            f"{ROOT}/score/statistical_atlas.npz",
+        params:
+            folder=f"{ROOT}/preprocess",
+            subjects=" ".join(p.participant_id for p in PARTICIPANTS if p.role == "train"),
+            settings=json.dumps(SCORE_CONFIG["score"]["statistical_atlas"] | SCORE_INTENSITY),
+            code=code("normct.score.statistical_atlas"),
+        log:
+            f"{ROOT}/logs/score/atlas.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 1000 * attempt,
+            runtime=60,
+        shell:
+            "python -m normct.score.statistical_atlas {params.folder:q} {output:q} --subjects {params.subjects}"
+            " --settings {params.settings:q} > {log:q} 2>&1"
+
+    rule score_calibrate:
+        """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""
+        input:
+            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS),
+            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
+        output:
+            f"{ROOT}/score/calibration.json",
+        params:
+            folder=f"{ROOT}/score",
+            subjects=" ".join(CALIBRATORS),
+            settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}),
+            code=code("normct.score.calibrate"),
+        log:
+            f"{ROOT}/logs/score/calibrate.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 1000 * attempt,
+            runtime=60,
+        shell:
+            "python -m normct.score.calibrate {params.folder:q} {output:q} --subjects {params.subjects}"
+            " --settings {params.settings:q} > {log:q} 2>&1"
+
+    rule score_bundle:
+        """The model bundle: all that inference needs, with checksums, versions and a model card."""
+        input:
+            weights=[path for _, _, path in NETWORKS],
+            atlas=f"{ROOT}/preprocess/atlas/atlas.nii.gz",
+            atlas_mask=f"{ROOT}/preprocess/atlas/atlas_mask.nii.gz",
+            statistical_atlas=STATISTICAL_ATLAS,
+            calibration=CALIBRATION,
+        output:
+            f"{ROOT}/score/bundle/bundle.json",
+        params:
+            folder=f"{ROOT}/score/bundle",
+            networks=NETWORK_ARGUMENTS,
+            settings=json.dumps(
+                {
+                    "config": {name: config[name] for name in SECTIONS},
+                    "synthetic": SYNTHETIC,
+                    "stop": sum(p.role == "stop" for p in PARTICIPANTS),
+                }
+            ),
+            code=code("normct.score.bundle"),
+        log:
+            f"{ROOT}/logs/score/bundle.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 500 * attempt,
+            runtime=10,
+        shell:
+            "python -m normct.score.bundle {params.folder:q} {params.networks} --atlas {input.atlas:q}"
+            " --atlas-mask {input.atlas_mask:q} --statistical-atlas {input.statistical_atlas:q}"
+            " --calibration {input.calibration:q} --settings {params.settings:q} > {log:q} 2>&1"
