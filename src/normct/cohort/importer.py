@@ -1,0 +1,200 @@
+"""Import one scan: NIfTI or DICOM to int16 HU on its own grid, with a header free of text.
+
+A fault of the data ends in verdict ``set_aside`` where only the voxels show it, and with
+``--on-bad-file set_aside`` always; the stand-ins written then keep the workflow's files complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normct.cohort import dicom, hu, nifti
+from normct.common import cli
+from normct.common.errors import DataFault
+from normct.common.files import sha256, write_json
+from normct.common.volumes import Volume, write_volume
+
+log = logging.getLogger(__name__)
+
+
+class UnreadableError(DataFault):
+    """A fault that the headers or one pass over the bytes show: refused, unless set aside by the config."""
+
+
+@dataclass
+class Imported:
+    """A scan in HU, its lesion mask, and the record that goes with them."""
+
+    ct: Volume
+    lesion: NDArray[np.uint8]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def _read(path: Path, subject: str, what: str) -> nifti.Scan:
+    try:
+        return nifti.read_scan(path, subject, what, keep=True)
+    except DataFault as fault:
+        raise UnreadableError(fault.subject, fault.what, fault.fault, fault.remedy) from None
+
+
+def _read_ct(path: Path, subject: str) -> tuple[nifti.Scan, dict[str, Any]]:
+    """Return the scan and what is known of its making."""
+    if not path.is_dir():
+        scan = _read(path, subject, "ct")
+        return scan, {
+            "source": "nifti",
+            "sha256": scan.sha256,
+            "series": None,
+            "acquisition": dicom.acquisition(None),
+        }
+    digest = hashlib.sha256("".join(sorted(sha256(p) for p in dicom.files(path))).encode()).hexdigest()
+    with tempfile.TemporaryDirectory(prefix="normct-") as folder:
+        chosen, why = dicom.choose(dicom.convert(path, Path(folder), subject), subject)
+        log.info("%s: DICOM series: %s", subject, why)
+        scan = _read(chosen.path, subject, "ct")
+    record = {"source": "dicom", "sha256": digest, "series": why, "acquisition": dicom.acquisition(chosen)}
+    return scan, record
+
+
+def _read_lesion(
+    path: Path, ct: nifti.Scan, subject: str, converted: bool
+) -> tuple[NDArray[np.uint8], list[str]]:
+    scan = _read(path, subject, "lesion_mask")
+    grid = ct.header
+    if fault := nifti.grid_fault(grid.shape, grid.affine, scan.header.shape, scan.header.affine):
+        # the grid that a DICOM folder converts to is known only now: too late to refuse
+        kind = DataFault if converted else UnreadableError
+        raise kind(subject, "lesion_mask", fault, "Draw or resample it on the grid of ct")
+    data = nifti.voxels(scan)
+    repairs = []
+    if not np.isfinite(data).all():
+        data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+        repairs.append("lesion mask: NaN or infinite voxels set to 0")
+    if ((data != 0) & (data != 1)).any():
+        repairs.append("lesion mask: values other than 0 and 1, everything above 0 is lesion")
+    lesion = (data > 0).astype(np.uint8)
+    if not lesion.any():
+        repairs.append("lesion mask: empty, no voxel is marked")
+    return lesion, repairs
+
+
+def import_scan(subject: str, ct: Path, lesion: Path | None) -> Imported:
+    """Read, check and repair one scan.
+
+    Parameters
+    ----------
+    subject : str
+        Participant ID.
+    ct : Path
+        NIfTI file or DICOM folder.
+    lesion : Path or None
+        NIfTI mask on the grid of ``ct``.
+
+    Returns
+    -------
+    Imported
+        ``ct`` is int16 HU, shape (i, j, k), at least -1024, with the affine of the file (mm); ``lesion`` is
+        uint8 on the same grid, all 0 without a mask.
+
+    Raises
+    ------
+    UnreadableError
+        What headers and bytes show.
+    DataFault
+        What only voxels show.
+    """
+    scan, made = _read_ct(ct, subject)
+    mask, notes = (
+        (None, []) if lesion is None else _read_lesion(lesion, scan, subject, made["source"] == "dicom")
+    )
+    affine = scan.header.affine
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    hu.check_extent(subject, scan.header.shape, zooms)
+    data, repairs = hu.to_hu(nifti.voxels(scan), subject)
+    made["acquisition"]["slice_thickness_mm"] = made["acquisition"]["slice_thickness_mm"] or round(
+        float(zooms.max()), 3
+    )
+    record = _record(subject, mask is not None) | made
+    record |= {
+        "shape": list(scan.header.shape),
+        "zooms_mm": [round(float(z), 6) for z in zooms],
+        "repairs": [*scan.header.repairs, *repairs, *notes],
+    }
+    return Imported(Volume(data, affine), np.zeros(data.shape, np.uint8) if mask is None else mask, record)
+
+
+def _record(subject: str, has_mask: bool) -> dict[str, Any]:
+    return {
+        "participant_id": subject,
+        "verdict": "ok",
+        "reason": None,
+        "source": None,
+        "shape": None,
+        "zooms_mm": None,
+        "has_lesion_mask": has_mask,
+        "sha256": None,
+        "repairs": [],
+        "series": None,
+        "acquisition": dicom.acquisition(None),
+    }
+
+
+def run_import(subject: str, ct: Path, lesion: Path | None, on_bad_file: str, out: Path) -> dict[str, Any]:
+    """Import one scan into ``out``: ``ct.nii.gz``, ``lesion.nii.gz``, ``import.json``.
+
+    Parameters
+    ----------
+    subject, ct, lesion
+        As :func:`import_scan`.
+    on_bad_file : str
+        ``refuse`` raises on an unreadable file, ``set_aside`` records it.
+    out : Path
+        Folder of the subject.
+
+    Returns
+    -------
+    dict
+        What ``import.json`` holds.
+    """
+    try:
+        result = import_scan(subject, ct, lesion)
+    except DataFault as fault:
+        if isinstance(fault, UnreadableError) and on_bad_file == "refuse":
+            raise
+        log.warning("%s: set aside: %s", subject, fault.reason)
+        kind = {"source": "dicom" if ct.is_dir() else "nifti", "verdict": "set_aside", "reason": fault.reason}
+        stand_in = Volume(np.full((1, 1, 1), hu.AIR, np.int16), np.eye(4))
+        result = Imported(
+            stand_in, np.zeros((1, 1, 1), np.uint8), _record(subject, lesion is not None) | kind
+        )
+    for note in result.record["repairs"]:
+        log.info("%s: %s", subject, note)
+    write_volume(out / "ct.nii.gz", result.ct)
+    write_volume(out / "lesion.nii.gz", Volume(result.lesion, result.ct.affine))
+    write_json(out / "import.json", result.record)
+    return result.record
+
+
+def main(argv: list[str] | None) -> None:
+    """Command line."""
+    parser = cli.parser(__doc__, "normct.cohort.importer")
+    parser.add_argument("--subject", required=True, help="participant ID")
+    parser.add_argument("--ct", required=True, type=Path, help="NIfTI file or DICOM folder")
+    parser.add_argument("--lesion", default="", help="NIfTI mask on the grid of ct; empty for none")
+    parser.add_argument("--on-bad-file", choices=("refuse", "set_aside"), default="refuse")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write into")
+    args = parser.parse_args(argv)
+    lesion = Path(args.lesion) if args.lesion else None
+    run_import(args.subject, args.ct, lesion, args.on_bad_file, args.out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

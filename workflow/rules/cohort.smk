@@ -1,0 +1,55 @@
+"""Scans as they come, NIfTI or DICOM, to int16 HU on their own grid."""
+
+from normct.cohort.dicom import folder_stamp
+from normct.cohort.participants import digest, write_participants
+
+
+def raw_files(wildcards):
+    """Return one subject's own files; a missing one (on_bad_file: set_aside) is left to the import."""
+    person = BY_ID[wildcards.subject]
+    return [f for f in (person.ct, person.lesion_mask) if f and (SYNTHETIC or Path(f).exists())]
+
+
+rule cohort_participants:
+    """Write the resolved table: groups, splits and roles of all scans, no paths."""
+    output:
+        f"{ROOT}/cohort/participants.tsv",
+    params:
+        rows=digest(PARTICIPANTS),
+        code=code("normct.cohort.participants"),
+    log:
+        f"{ROOT}/logs/cohort/participants.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 500 * attempt,
+        runtime=10,
+    localrule: True
+    run:
+        write_participants(PARTICIPANTS, output[0])
+        Path(log[0]).write_text(f"{len(PARTICIPANTS)} rows\n")
+
+
+rule cohort_import:
+    """Import one scan and its lesion mask; what cannot be used is set aside, with the reason in import.json."""
+    input:
+        raw_files,
+    output:
+        ct=f"{ROOT}/cohort/{{subject}}/ct.nii.gz",
+        lesion=f"{ROOT}/cohort/{{subject}}/lesion.nii.gz",
+        record=f"{ROOT}/cohort/{{subject}}/import.json",
+    params:
+        ct=lambda wc: BY_ID[wc.subject].ct,
+        lesion=lambda wc: BY_ID[wc.subject].lesion_mask or "",
+        folder=lambda wc: folder_stamp(BY_ID[wc.subject].ct),
+        on_bad_file="set_aside" if BUNDLE else config["cohort"]["on_bad_file"],
+        out=lambda wc, output: str(Path(output.ct).parent),
+        code=code("normct.cohort.importer"),
+    log:
+        f"{ROOT}/logs/cohort/{{subject}}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2500 * attempt,
+        runtime=15,
+    shell:
+        "python -m normct.cohort.importer --subject {wildcards.subject} --ct {params.ct:q} --lesion {params.lesion:q} "
+        "--on-bad-file {params.on_bad_file} --out {params.out:q} > {log:q} 2>&1"
