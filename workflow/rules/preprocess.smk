@@ -133,12 +133,13 @@ rule preprocess_register:
         runtime=20,
     params:
         pitch_starts=config["preprocess"]["register"]["pitch_starts"],
+        side_starts=config["preprocess"]["register"]["side_starts"],
         interpolation=config["preprocess"]["register"]["interpolation"],
         code=code("normct.preprocess.register"),
     shell:
         "python -m normct.preprocess.register {input.brain} {input.mask} {input.atlas} {input.atlas_mask}"
         " {output.transform} {output.record} --interpolation {params.interpolation}"
-        " --pitch-starts {params.pitch_starts} > {log} 2>&1"
+        " --pitch-starts {params.pitch_starts} --side-starts {params.side_starts} > {log} 2>&1"
 
 
 rule preprocess_quality:
@@ -234,3 +235,29 @@ if config["preprocess"]["slices"]["write_nifti"]:
             code=code("normct.preprocess.nifti_slices"),
         shell:
             "python -m normct.preprocess.nifti_slices {input.npz} {input.atlas} {output.folder} > {log} 2>&1"
+
+
+rule preprocess_quality_page:
+    """One table and one page of the whole cohort's quality, worst first."""
+    input:
+        expand(f"{PREPROCESS}/quality.json", subject=BY_ID),
+    output:
+        page=f"{ROOT}/preprocess/quality.html",
+        table=f"{ROOT}/preprocess/quality.tsv",
+    params:
+        title=config["handoff"]["title"],
+        code=code("normct.preprocess.quality_page"),
+    log:
+        f"{ROOT}/logs/preprocess/quality_page.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1000 * attempt,
+        runtime=20,
+    run:
+        # a command line holds a few thousand paths, a cohort more
+        listed = Path(str(log)).with_suffix(".inputs")
+        listed.write_text("\n".join(input) + "\n", "utf-8")
+        shell(
+            "python -m normct.preprocess.quality_page {output.page} {output.table} --inputs-file {listed:q}"
+            " --title {params.title:q} > {log} 2>&1"
+        )

@@ -1,0 +1,211 @@
+"""Register one skull-stripped brain rigidly to the atlas's brain, or to another target such as a mean brain.
+
+The pose is searched from many starts (:mod:`normct.preprocess.pose`), then refined by ANTs: rigid, Mattes
+mutual information, on 2 mm copies. Deterministic: no random numbers in the search, ANTs seeded, one ITK
+thread.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.files import write_json
+from normct.common.geometry import LPS, angles_deg, read_transform, resample, write_transform
+from normct.common.volumes import Volume, read_volume
+from normct.preprocess.pose import (
+    FINE_MM,
+    MutualInformation,
+    Pose,
+    block_mean,
+    centre_of_mass,
+    crop,
+    search,
+    tissue,
+)
+
+LEAST_ML = 50.0
+"""A mask smaller than this holds no brain to register (a scan set aside, or a failed skull strip)."""
+SEED = 42
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is known of a registration; null where none was made.
+
+    Attributes
+    ----------
+    mi, runner_up_mi : float or None
+        Mutual information in nats of the pose, and of the best end of the search in another basin (None: no
+        other).
+    pitch_deg, roll_deg, yaw_deg : float or None
+        Rotation of the scan against the atlas, about x, y and z.
+    translation_mm : list of float or None
+        Where the atlas brain's centre of mass goes, relative to itself, RAS+.
+    overlap_dice : float or None
+        Dice of the registered brain mask and the atlas mask.
+    """
+
+    mi: float | None = None
+    runner_up_mi: float | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
+    yaw_deg: float | None = None
+    translation_mm: list[float] | None = None
+    overlap_dice: float | None = None
+
+
+def register(
+    brain: Volume,
+    mask: Volume,
+    target: Volume,
+    target_mask: Volume,
+    *,
+    pitch_starts: Sequence[float] = (-30, -15, 0, 15, 30),
+    side_starts: Sequence[float] = (-15, 15),
+    initial: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], Registration]:
+    """Register a brain rigidly.
+
+    Parameters
+    ----------
+    brain, mask : Volume
+        The stripped brain in HU (1 mm, own pose) and its mask, on one grid.
+    target, target_mask : Volume
+        What to register to: the atlas, or the mean of registered brains on the atlas grid.
+    pitch_starts, side_starts : sequence of float
+        Starting angles in degrees; see :func:`normct.preprocess.pose.search`.
+    initial : ndarray, optional
+        Shape (4, 4). A pose to refine in place of a search (the second pass).
+
+    Returns
+    -------
+    matrix : ndarray
+        Shape (4, 4), RAS+ mm: target point to native point. The identity when there is no brain.
+    record : Registration
+        Measures, null when there is no brain.
+    """
+    if (mask.data > 0).sum() * mask.voxel_ml < LEAST_ML:
+        return np.eye(4), Registration()
+    fixed, fixed_mask = _two_mm(target, target_mask)
+    moving, moving_mask = _two_mm(brain, mask)
+    metric = MutualInformation(fixed, moving, fixed_mask, FINE_MM)
+    runner_up: Pose | None = None
+    if initial is None:
+        start, runner_up = search(
+            fixed, fixed_mask, moving, moving_mask, pitch_starts=pitch_starts, side_starts=side_starts
+        )
+    else:
+        start = Pose(initial, metric(initial))
+    refined = refine(fixed, moving, start.matrix)
+    score = metric(refined)
+    # ANTs maximises the metric on its own samples; a step back on ours would be a failed refinement
+    pose = Pose(refined, score) if score >= start.mi - 0.02 else start
+    centre = np.append(centre_of_mass(fixed_mask), 1.0)
+    pitch, roll, yaw = angles_deg(pose.matrix)
+    return pose.matrix, Registration(
+        mi=pose.mi,
+        runner_up_mi=None if runner_up is None else runner_up.mi,
+        pitch_deg=pitch,
+        roll_deg=roll,
+        yaw_deg=yaw,
+        translation_mm=[float(x) for x in (pose.matrix @ centre - centre)[:3]],
+        overlap_dice=overlap(fixed_mask, moving_mask, pose.matrix),
+    )
+
+
+def _two_mm(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
+    inside = mask.data > 0
+    small = block_mean(crop(Volume(inside, mask.affine), inside), 2)
+    return block_mean(tissue(image, mask), 2), Volume((small.data >= 0.5).astype(np.uint8), small.affine)
+
+
+def overlap(fixed_mask: Volume, moving_mask: Volume, matrix: NDArray[np.float64]) -> float:
+    """Dice of two masks at a pose; the part of the moving one outside the fixed grid counts as missed."""
+    there = resample(moving_mask, fixed_mask.data.shape, fixed_mask.affine, matrix, order=0).data > 0
+    here = fixed_mask.data > 0
+    moving_voxels = (moving_mask.data > 0).sum() * moving_mask.voxel_ml / fixed_mask.voxel_ml
+    return float(2 * (here & there).sum() / (here.sum() + moving_voxels))
+
+
+def refine(fixed: Volume, moving: Volume, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Refine a pose with ``ants.registration`` (rigid, Mattes MI, shrink 2), deterministically.
+
+    Returns
+    -------
+    ndarray
+        Shape (4, 4), RAS+ mm, a rotation and a translation to machine precision.
+    """
+    import ants
+
+    ants.config.set_ants_deterministic(True, SEED)  # random_seed= of ants.registration has no effect in 0.6.3
+    with tempfile.TemporaryDirectory() as folder:
+        initial = Path(folder) / "initial.mat"
+        write_transform(initial, start)
+        result = ants.registration(
+            _ants(fixed),
+            _ants(moving),
+            "Rigid",
+            initial_transform=str(initial),
+            outprefix=str(Path(folder) / "out"),
+            aff_iterations=(100,),
+            aff_shrink_factors=(2,),
+            aff_smoothing_sigmas=(1,),
+        )
+        matrix = read_transform(result["fwdtransforms"][0])
+    u, _, v = np.linalg.svd(matrix[:3, :3])  # ITK writes with single precision
+    matrix[:3, :3] = u @ v
+    return matrix
+
+
+def _ants(volume: Volume) -> Any:
+    import ants
+
+    affine = LPS @ volume.affine
+    return ants.from_numpy(
+        volume.data.astype(np.float32),
+        origin=[float(x) for x in affine[:3, 3]],
+        spacing=[float(x) for x in volume.zooms],
+        direction=affine[:3, :3] / volume.zooms,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: ``BRAIN MASK ATLAS ATLAS_MASK OUT_MAT OUT_JSON [options]``."""
+    cli = parser(__doc__, "normct.preprocess.register")
+    for name in ("brain", "mask", "atlas", "atlas_mask", "out_mat", "out_json"):
+        cli.add_argument(name)
+    cli.add_argument("--pitch-starts", nargs="+", type=float, default=[-30, -15, 0, 15, 30], metavar="DEG")
+    cli.add_argument(
+        "--side-starts", nargs="+", type=float, default=[-15, 15], metavar="DEG", help="roll and yaw"
+    )
+    cli.add_argument("--initial", help="transform to refine in place of a search (second pass)")
+    cli.add_argument(
+        "--interpolation",
+        choices=["linear", "nearestNeighbor"],
+        default="linear",
+        help="of the one resampling at 1 mm that follows; kept in the record",
+    )
+    args = cli.parse_args(argv)
+    matrix, record = register(
+        read_volume(args.brain),
+        read_volume(args.mask, dtype=None),
+        read_volume(args.atlas),
+        read_volume(args.atlas_mask, dtype=None),
+        pitch_starts=args.pitch_starts,
+        side_starts=args.side_starts,
+        initial=None if args.initial is None else read_transform(args.initial),
+    )
+    write_transform(args.out_mat, matrix)
+    write_json(args.out_json, {**asdict(record), "interpolation": args.interpolation})
+
+
+if __name__ == "__main__":
+    run(main)
