@@ -1,7 +1,7 @@
 """Skull stripping by BET through nipype: the CT recipe of Muschelli et al. 2015 (NeuroImage 114:379).
 
-One code path for two engines: ``fsl`` runs FSL's ``fslmaths`` and ``bet``; ``brainextractor`` runs PyPI ``niimath``
-as fslmaths and PyPI ``brainextractor`` as bet.
+One code path for two engines: ``fsl`` runs FSL's ``fslmaths`` and ``bet``; ``brainextractor`` runs PyPI
+``niimath`` as fslmaths and PyPI ``brainextractor`` as bet.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def _run(interface: FSLCommand, program: str, out: Path, timeout_s: int) -> None
 def extract(
     head: Volume,
     engine: str,
+    *,
     hu_range: tuple[float, float],
     smooth_mm: float,
     fraction: float,
@@ -81,7 +82,7 @@ def extract(
     Raises
     ------
     EngineError
-        A program is missing, failed, wrote nothing, or took too long. An empty mask is no error, but returned.
+        A program is missing, failed, wrote nothing, or took too long. An empty mask is returned, no error.
     """
     faults = engine_faults(engine)
     if faults:

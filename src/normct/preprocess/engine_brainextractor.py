@@ -1,7 +1,7 @@
-"""BET in Python behind bet's command line: ``python -m normct.preprocess.engine_brainextractor IN OUT -f 0.01``.
+"""BET in Python behind bet's command line: ``IN OUT -f 0.01``.
 
-PyPI ``brainextractor`` (Smith 2002, re-implemented); so the ``brainextractor`` engine runs through the same nipype
-interface as FSL's own program.
+PyPI ``brainextractor`` (Smith 2002, re-implemented); so the ``brainextractor`` engine runs through the same
+nipype interface as FSL's own program.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         warnings.simplefilter("ignore")
         from brainextractor import BrainExtractor
 
-        image = nib.load(args.image)
+        image = nib.Nifti1Image.from_filename(args.image)
         surface = BrainExtractor(image, bt=args.fraction)
         surface.run(iterations=ITERATIONS)
         mask = surface.compute_mask() > 0

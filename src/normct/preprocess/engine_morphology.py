@@ -1,9 +1,8 @@
-"""Skull stripping by CT morphology: what is soft, deep and walled in by bone is brain. Needs nothing but scipy.
+"""Skull stripping by CT morphology: what is soft, deep and walled in by bone is brain. Needs only scipy.
 
-The topology (which soft tissue is intracranial, where the foramen magnum and the orbits leak) is decided on 2 mm
-blocks, where noise is averaged and distances are cheap; the border is then drawn at 1 mm, by density. It follows
-the steps of threshold-and-open methods for head CT (as reviewed in Muschelli et al. 2015, NeuroImage), with a
-test of enclosure by bone in place of a seed.
+The topology (which soft tissue is intracranial, where the foramen magnum and the orbits leak) is decided on
+2 mm blocks, where noise is averaged and distances are cheap; the border is then drawn at 1 mm, by density. The
+steps are those of threshold-and-open methods for head CT, with a test of enclosure by bone in place of a seed.
 """
 
 from __future__ import annotations
@@ -104,20 +103,26 @@ def extract(head: Volume, hu_range: tuple[float, float]) -> Mask:
     smooth = ndimage.gaussian_filter(data[box], 0.7 / spacing)
     soft = near & (smooth > hu_range[0] - SOFT_MARGIN_HU[0]) & (smooth < hu_range[1])
     mask = np.zeros(shape, bool)
-    mask[box] = _tidy(soft, spacing)
+    pad = 4  # so that closing and opening do not meet the array's border
+    tidied = _tidy(np.pad(soft, pad, mode="edge"), np.pad(smooth > hu_range[1], pad, mode="edge"), spacing)
+    mask[box] = tidied[pad:-pad, pad:-pad, pad:-pad]
     return mask
 
 
-def _tidy(soft: Mask, spacing: float) -> Mask:
-    """Detach slivers, close sulci and calcifications, fill holes, round the border."""
-    ball = ndimage.generate_binary_structure(3, 1)
-    thin = max(1, round(1.0 / spacing))
-    brain = _largest(ndimage.binary_erosion(soft, ball, iterations=thin, border_value=1))
-    brain = ndimage.binary_dilation(brain, ball, iterations=thin) & soft
-    pad = max(1, round(3.0 / spacing))
-    closed = ndimage.binary_closing(np.pad(brain, pad), ball, iterations=pad)[pad:-pad, pad:-pad, pad:-pad]
-    filled = ndimage.binary_fill_holes(closed)
-    for k in range(filled.shape[2]):  # a hole open to the skull base in 3-D may be closed in its axial slice
-        filled[:, :, k] = ndimage.binary_fill_holes(filled[:, :, k])
-    rounded = ndimage.gaussian_filter(filled.astype(np.float32), 1.0 / spacing) > 0.5
-    return _largest(rounded)
+def _tidy(soft: Mask, hard: Mask, spacing: float) -> Mask:
+    """Detach slivers, close sulci and calcifications, fill holes, round the border, and take bone off it."""
+
+    def voxels(mm: float) -> int:
+        return max(1, round(mm / spacing))
+
+    thin, wide = voxels(2.0), voxels(3.0)
+    brain = _largest(ndimage.binary_erosion(soft, iterations=thin))
+    brain = ndimage.binary_dilation(brain, iterations=thin) & soft
+    closed = ndimage.binary_closing(brain, iterations=wide)
+    rounded = (
+        ndimage.gaussian_filter(ndimage.binary_fill_holes(closed).astype(np.float32), 1.0 / spacing) > 0.5
+    )
+    # closing also bridges into the skull's inner table; calcifications and blood lie deeper or are less dense
+    rim = rounded & ~ndimage.binary_erosion(rounded, iterations=wide)
+    clean = ndimage.binary_opening(rounded & ~(rim & hard), iterations=voxels(1.0))
+    return _largest(clean)

@@ -1,4 +1,4 @@
-"""Write the thesis's form of a volume: 155 NIfTI files, one a slice. For other tools; nothing here reads them."""
+"""Write the thesis's form of a volume, for other tools: 155 NIfTI files, one a slice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from normct.common.volumes import Volume, read_volume, write_volume
 
 
 def write_nifti_slices(folder: str | Path, store: SliceStore, affine: NDArray[np.float64]) -> None:
-    """Write ``slice-000.nii.gz`` … ``slice-154.nii.gz``, float32 in [0, 1], shape (128, 128, 1), in atlas space.
+    """Write ``slice-000.nii.gz`` … ``slice-154.nii.gz``: float32 in [0, 1], (128, 128, 1), in atlas space.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Skull stripping: the brain in HU, its mask, and what quality control wants to know of the mask.
 
-The engine is the one named in the configuration, never another picked silently. Data in which no brain is found give
-empty files and a reason; a missing program, a time-out or too little memory fails the job.
+The engine is the one named in the configuration, never another picked silently. Data in which no brain is
+found give empty files and a reason; a missing program, a time-out or too little memory fails the job.
 """
 
 from __future__ import annotations
@@ -50,12 +50,17 @@ def brain_mask(head: Volume, settings: dict[str, Any]) -> NDArray[np.bool_]:
     from normct.preprocess import engine_bet
 
     return engine_bet.extract(
-        head, engine, hu_range, settings["smooth_mm"], settings["fractional_intensity"], settings["timeout_s"]
+        head,
+        engine,
+        hu_range=hu_range,
+        smooth_mm=settings["smooth_mm"],
+        fraction=settings["fractional_intensity"],
+        timeout_s=settings["timeout_s"],
     )
 
 
 def symmetry(mask: NDArray[np.bool_]) -> float:
-    """Dice of the mask and its mirror image across the sagittal plane through its centroid (axis 0, array frame)."""
+    """Dice of the mask and its mirror image across the plane through its centroid, along axis 0."""
     count = mask.sum(axis=(1, 2), dtype=float)
     centre = float((count * np.arange(len(count))).sum() / count.sum())
     twice = round(2 * centre)  # index i has its mirror at twice - i
@@ -68,8 +73,8 @@ def symmetry(mask: NDArray[np.bool_]) -> float:
 def border_contact_cm2(head: Volume, mask: NDArray[np.bool_]) -> float:
     """Area of brain that lies against the border of the field of view, in cm².
 
-    The border is that of the array and that of the padding a tilted gantry leaves (-1024 HU exactly: no tissue, and
-    no air in a scan with noise).
+    The border is that of the array and that of the padding a tilted gantry leaves (-1024 HU exactly:
+    no tissue, and no air in a scan with noise).
     """
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     face = 0
@@ -85,7 +90,7 @@ def border_contact_cm2(head: Volume, mask: NDArray[np.bool_]) -> float:
 
 
 def measure(head: Volume, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return brain_volume_ml, components (of at least 1 mL), symmetry, border_contact_cm2, touches_fov_border."""
+    """Return volume, components of at least 1 mL, symmetry, and contact with the field of view's border."""
     if not mask.any():
         return {
             "brain_volume_ml": 0.0, "components": 0, "symmetry": None,
@@ -111,7 +116,7 @@ def strip(head: Volume, settings: dict[str, Any]) -> tuple[NDArray[np.bool_], di
     mask : ndarray of bool
         All False when no brain was found.
     record : dict
-        ``engine``, ``reason`` (a sentence when no brain was found, else None) and the measures of :func:`measure`.
+        ``engine``, ``reason`` (a sentence when no brain was found, else None), and :func:`measure`'s.
     """
     reason = None
     if min(head.data.shape) < 8:
@@ -139,8 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     head = read_volume(args.head)
     mask, record = strip(head, args.settings)
-    log.info("%s: %.0f mL, %d component(s)%s", record["engine"], record["brain_volume_ml"], record["components"],
-             f"; {record['reason']}" if record["reason"] else "")  # fmt: skip
+    log.info(
+        "%s: %.0f mL; %s", record["engine"], record["brain_volume_ml"], record["reason"] or "brain found"
+    )
     brain = np.where(mask, head.data, OUTSIDE_HU).astype(np.int16)
     write_volume(args.brain, Volume(brain, head.affine))
     write_volume(args.mask, Volume(mask.astype(np.uint8), head.affine))

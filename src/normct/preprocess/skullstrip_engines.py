@@ -1,4 +1,4 @@
-"""What each skull-stripping engine needs, checked before any job. Light on purpose: the Snakefile imports it."""
+"""What each skull-stripping engine needs, checked before any job; light, for the Snakefile imports it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ENGINES = ("fsl", "brainextractor", "morphology")
 
 
 class EngineError(NormctError):
-    """An engine that could not do its work (missing program, time-out, no output): the job fails, never a verdict."""
+    """An engine that could not do its work (program missing, time-out, no output): the job fails."""
 
 
 def niimath() -> str | None:
-    """Return the niimath program: of this Python's environment, which need not be on PATH, or else of PATH."""
+    """Return the niimath program of this Python's environment, which need not be on PATH, or that of PATH."""
     beside = shutil.which("niimath", path=str(Path(sys.executable).parent))
     return beside or shutil.which("niimath")
 
@@ -48,6 +48,6 @@ def engine_faults(engine: str) -> list[str]:
         )
     if engine in ("fsl", "brainextractor") and shutil.which("timeout") is None:
         faults.append(
-            "preprocess.skullstrip.engine: the program timeout (GNU coreutils) is not on PATH. Install coreutils"
+            "preprocess.skullstrip.engine: timeout (GNU coreutils) is not on PATH. Install coreutils"
         )
     return faults

@@ -1,7 +1,7 @@
-"""Cut a registered brain into the 155 axial slices the networks see, with brain and lesion on the 1 mm atlas grid.
+"""Cut a registered brain into the 155 axial slices the networks see, and brain and lesion on the 1 mm grid.
 
-Image and masks are each resampled once, from the grid they were made on straight to the atlas grid. Borders are
-averaged over brain only, so that neither air nor the zero outside the mask bleeds into the rim of the brain.
+Image and masks are each resampled once, from the grid they were made on straight to the atlas grid. Borders
+are averaged over brain only, so that neither air nor the zero outside the mask bleeds into the brain's rim.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def normalise(
     inside : ndarray of bool
         Same shape.
     how : str
-        ``window``: fixed HU window. ``volume``, ``slice``: min-max over brain pixels of the volume or of each slice.
+        ``window``: fixed HU window. ``volume``, ``slice``: min-max over brain pixels of all slices or each.
     window : tuple of float
         HU mapped to 0 and to 1; used by ``window`` alone.
     """
     axes: tuple[int, ...] | None = None if how == "volume" else (1, 2)
     if how == "window":
-        low, high = np.float32(window[0]), np.float32(window[1])
+        low, high = np.array(window, np.float32)
     else:
         low = np.min(hu, axis=axes, where=inside, initial=np.inf, keepdims=True)
         high = np.max(hu, axis=axes, where=inside, initial=-np.inf, keepdims=True)
@@ -97,7 +97,7 @@ def normalise(
 
 
 def _shrink(stack: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Resize each slice to 128×128: Pillow's bilinear filter, whose support grows with the factor (antialiased)."""
+    """Resize each slice to 128×128 by Pillow's bilinear filter, which is antialiased."""
     size = (SIZE, SIZE)
     return np.stack([np.asarray(Image.fromarray(s).resize(size, Image.Resampling.BILINEAR)) for s in stack])
 
@@ -125,6 +125,7 @@ def make_slices(
     mask: Volume,
     lesion: Volume | None,
     points: NDArray[np.float64],
+    *,
     affine: NDArray[np.float64],
     interpolation: str,
     settings: dict[str, Any],
@@ -138,13 +139,14 @@ def make_slices(
     brain, mask : Volume
         HU and 0/1, 1 mm, in the scan's own pose.
     lesion : Volume or None
-        0/1 on the scan's own grid; it is not cut to the brain mask, lest a lesion that stripping lost be forgiven.
+        0/1 on the scan's own grid; not cut to the brain mask, lest a lesion that stripping lost be forgiven.
     points, affine, interpolation
         As :func:`to_atlas` takes them.
     settings : dict
         ``preprocess.slices`` of the configuration.
     """
-    hu, inside = (a.transpose(2, 1, 0) for a in to_atlas(brain, mask, points, affine, interpolation))
+    hu, inside = to_atlas(brain, mask, points, affine, interpolation)
+    hu, inside = hu.transpose(2, 1, 0), inside.transpose(2, 1, 0)
     image, small = shrink(normalise(hu, inside, settings["normalisation"], tuple(settings["window"])), inside)
     marked = np.zeros(inside.shape, bool)
     if lesion is not None:
@@ -189,9 +191,9 @@ def main(argv: list[str] | None = None) -> None:
         read_volume(args.mask, None),
         read_volume(args.lesion, None) if read_json(args.import_json)["has_lesion_mask"] else None,
         read_transform(args.transform),
-        atlas.affine,
-        args.interpolation,
-        args.settings,
+        affine=atlas.affine,
+        interpolation=args.interpolation,
+        settings=args.settings,
     )
     log.info("%s: %d usable slices", subject, int(store.usable.sum()))
     write_store(store, args.npz, args.tsv)
