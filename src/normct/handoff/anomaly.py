@@ -1,0 +1,110 @@
+"""From the residual of brain pixels at 128×128 to an anomaly map on the original scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normct.common.geometry import to_native
+from normct.common.slices import GRID, SIZE, SliceStore
+from normct.common.volumes import Volume
+
+
+@lru_cache(maxsize=1)
+def _interpolation() -> NDArray[np.float32]:
+    """Linear interpolation from 128 to 240 pixels, pixel areas (not centres) aligned; shape (240, 128)."""
+    position = np.clip((np.arange(GRID) + 0.5) * SIZE / GRID - 0.5, 0, SIZE - 1)
+    low = np.minimum(position.astype(int), SIZE - 2)
+    weights = np.zeros((GRID, SIZE), np.float32)
+    weights[np.arange(GRID), low] = 1 - (position - low)
+    weights[np.arange(GRID), low + 1] = position - low
+    return weights
+
+
+def read_residual(path: str | Path, method: str) -> NDArray[np.float32]:
+    """Return a method's signed residual, averaged over its seeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``score/maps/<sub>.npz``; keys ``<method>/seed-<n>``.
+    method : str
+        Name in the registry.
+
+    Returns
+    -------
+    ndarray
+        Shape (brain pixels,), in the order of ``SliceStore.mask``.
+
+    Raises
+    ------
+    KeyError
+        If the file holds no map of the method.
+    """
+    with np.load(path, allow_pickle=False) as content:
+        names = sorted(n for n in content.files if n == method or n.startswith(f"{method}/seed-"))
+        if not names:
+            raise KeyError(f"no anomaly map of the method {method}")
+        return np.mean([content[name].astype(np.float32) for name in names], axis=0, dtype=np.float32)
+
+
+def atlas_map(store: SliceStore, residual: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Spread the residual of brain pixels over the 1 mm atlas grid.
+
+    The inverse of the preprocess resize. Values are interpolated among brain pixels only, so that the background's
+    zeros do not thin out what lies at the brain's rim (a subdural does).
+
+    Parameters
+    ----------
+    store : SliceStore
+        Slices of the scan.
+    residual : ndarray
+        Shape (brain pixels,): values at ``store.mask``.
+
+    Returns
+    -------
+    ndarray
+        Shape (155, 240, 240), [z, y, x]; 0 outside ``store.brain``.
+    """
+    if residual.shape != (int(store.mask.sum()),):
+        raise ValueError("the anomaly map and the slices disagree about the number of brain pixels")
+    small = np.zeros(store.mask.shape, np.float32)
+    small[store.mask] = residual
+    up = _interpolation()
+    values = up @ small @ up.T
+    weight = up @ store.mask.astype(np.float32) @ up.T
+    return np.where(store.brain & (weight > 1e-3), values / np.maximum(weight, 1e-3), 0.0).astype(np.float32)
+
+
+def native_map(
+    values: NDArray[np.float32],
+    atlas_affine: NDArray[np.float64],
+    shape: Sequence[int],
+    affine: NDArray[np.float64],
+    transform: NDArray[np.float64],
+) -> Volume:
+    """Carry a map [z, y, x] of the atlas grid onto the grid of the original scan.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (155, 240, 240).
+    atlas_affine : ndarray
+        Shape (4, 4) of the atlas image.
+    shape, affine
+        The original scan's grid.
+    transform : ndarray
+        Shape (4, 4), atlas point to native point (:func:`normct.common.geometry.read_transform`).
+
+    Returns
+    -------
+    Volume
+        float32 on exactly the given grid, rounded to 1/16 so that noise does not bloat the file.
+    """
+    grid = Volume(np.broadcast_to(np.float32(0), tuple(shape)), affine)
+    result = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform)
+    return Volume(np.round(result.data * 16) / np.float32(16), affine)

@@ -1,0 +1,53 @@
+"""Checksums of a hand-off, so that whoever receives it can tell that nothing was lost or changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from normct.common.files import atomic, sha256
+
+NAME = "SHA256SUMS"
+
+
+def listed_files(folder: Path) -> list[str]:
+    """Return every file of the hand-off as a relative path; hidden files (Snakemake's marks) are not part of it.
+
+    Links are not followed: a hand-off holds files of its own only.
+    """
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            path = Path(parent) / name
+            if not name.startswith(".") and not path.is_symlink():
+                found.append(path.relative_to(folder).as_posix())
+    return sorted(name for name in found if name != NAME)
+
+
+def write_sums(folder: str | Path) -> None:
+    """Write ``SHA256SUMS`` over everything in the folder, in the format of ``sha256sum``."""
+    folder = Path(folder)
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in listed_files(folder)]
+    with atomic(folder / NAME) as part:
+        part.write_text("".join(lines), "utf-8")
+
+
+def check_sums(folder: str | Path) -> list[str]:
+    """Return every fault found: changed, missing, extra or linked files; an empty list when all is well."""
+    folder = Path(folder)
+    path = folder / NAME
+    if not path.is_file():
+        return [f"{NAME}: missing; is this the hand-off's folder?"]
+    expected: dict[str, str] = {}
+    for line in path.read_text("utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        expected[name] = digest
+    there = set(listed_files(folder))
+    faults = [f"{name}: not in {NAME}" for name in sorted(there - set(expected))]
+    for name, digest in sorted(expected.items()):
+        if name not in there:
+            faults.append(f"{name}: missing")
+        elif sha256(folder / name) != digest:
+            faults.append(f"{name}: changed (checksum differs)")
+    return faults

@@ -1,0 +1,187 @@
+"""Worklist and patient page in a real browser, from file://, without a network."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "handoff"))
+from handoff_case import make_run
+
+CHROMIUM = Path("/usr/bin/chromium")
+if not CHROMIUM.exists():
+    pytest.skip("needs Chromium: apt-get install -y chromium", allow_module_level=True)
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def handoff(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory):
+    folder = Path(os.environ.get("NORMCT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that must neither complain nor ask for anything but local files."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else complaints.append(r.url))
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def names(page) -> list[str]:
+    return page.locator("#worklist tbody tr:not([hidden]) td:nth-child(3)").all_inner_texts()
+
+
+def test_worklist_ranks_sorts_and_filters(page, handoff, shots):
+    page.goto((handoff / "index.html").as_uri())
+    assert names(page) == ["sub-high", "sub-dark", "sub-low"]
+    page.screenshot(path=shots / "worklist.png", full_page=True)
+    page.get_by_role("button", name="Scan").click()
+    assert names(page) == ["sub-dark", "sub-high", "sub-low"]
+    score = page.get_by_role("button", name="Score against healthy")
+    score.click()
+    assert names(page) == ["sub-low", "sub-dark", "sub-high"]
+    score.press("Enter")
+    assert names(page) == ["sub-high", "sub-dark", "sub-low"]
+    page.fill("#find", "hypodense")
+    assert names(page) == ["sub-dark"]
+    assert page.inner_text("#count") == "1 of 3 scans shown"
+    page.fill("#find", "")
+    page.check("#high")
+    assert names(page) == ["sub-high"]
+    aside = page.locator("#aside ~ .wide").inner_text()
+    assert "no brain was found" in aside and "sub-cal" in aside
+
+
+def test_worklist_prints(page, handoff, shots):
+    page.emulate_media(media="print")
+    page.goto((handoff / "index.html").as_uri())
+    assert not page.is_visible(".filters")
+    page.screenshot(path=shots / "worklist_print.png", full_page=True)
+
+
+@pytest.fixture
+def patient(page, handoff):
+    page.goto((handoff / "index.html").as_uri())
+    page.get_by_role("link", name="sub-high").click()
+    page.wait_for_selector("#viewer[data-ready=true]")
+    return page
+
+
+def shown(page) -> int:
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return int(page.get_attribute("#viewer", "data-slice"))
+
+
+def test_patient_page_scrolls_by_key_wheel_and_slider(patient, shots):
+    start = shown(patient)
+    patient.screenshot(path=shots / "patient.png", full_page=True)
+    patient.keyboard.press("ArrowUp")
+    assert shown(patient) == start + 1
+    patient.hover("#marked")
+    patient.mouse.wheel(0, 100)
+    assert shown(patient) == start
+    patient.mouse.wheel(0, -100)
+    patient.mouse.wheel(0, -100)
+    assert shown(patient) == start + 2
+    patient.focus("#slice")
+    patient.keyboard.press("Home")
+    assert shown(patient) == 1
+    assert patient.inner_text("#slice-value") == "Slice 1 of 34"
+
+
+def test_patient_page_changes_window_and_jumps_to_a_finding(patient, shots):
+    start = shown(patient)
+    brain = patient.evaluate("document.getElementById('plain').toDataURL()")
+    patient.keyboard.press("4")
+    assert patient.get_attribute("#viewer", "data-window") == "bone"
+    shown(patient)
+    assert patient.evaluate("document.getElementById('plain').toDataURL()") != brain
+    patient.screenshot(path=shots / "patient_bone.png")
+    patient.get_by_role("button", name="stroke").click()
+    assert patient.get_attribute("#viewer", "data-window") == "stroke"
+    patient.keyboard.press("End")
+    assert shown(patient) != start
+    patient.locator("[data-goto]").first.click()
+    assert shown(patient) == start
+
+
+def orange(page, canvas: str) -> dict:
+    """Centre (share of width) and number of orange pixels of a canvas."""
+    return page.evaluate(
+        """(id) => { const c = document.getElementById(id), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        let n = 0, x = 0; for (let i = 0; i < d.length; i += 4) if (d[i] - d[i + 2] > 50) { n++; x += (i / 4) % c.width; }
+        return { n, x: n ? x / n / c.width : 0 }; }""",
+        canvas,
+    )
+
+
+def test_left_lesion_is_drawn_on_the_images_right(patient):
+    shown(patient)
+    seen = orange(patient, "marked")
+    assert seen["n"] > 200
+    assert seen["x"] > 0.55  # radiological convention
+    assert orange(patient, "plain")["n"] == 0
+
+
+def test_overlay_follows_opacity_and_threshold(patient):
+    shown(patient)
+    full = orange(patient, "marked")["n"]
+    patient.keyboard.press("o")
+    shown(patient)
+    assert orange(patient, "marked")["n"] == 0
+    patient.keyboard.press("o")
+    patient.fill("#threshold", "79")
+    shown(patient)
+    assert orange(patient, "marked")["n"] == 0
+    patient.click("#reset")
+    shown(patient)
+    assert orange(patient, "marked")["n"] == full
+
+
+def test_set_aside_page_gives_the_reason(page, handoff, shots):
+    page.goto((handoff / "patients" / "sub-bad" / "index.html").as_uri())
+    assert "no brain was found" in page.inner_text("main")
+    page.screenshot(path=shots / "set_aside.png")
+
+
+def test_narrow_screen_stays_usable(page, handoff, shots):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto((handoff / "patients" / "sub-dark" / "index.html").as_uri())
+    page.wait_for_selector("#viewer[data-ready=true]")
+    shown(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=shots / "narrow.png", full_page=True)

@@ -1,0 +1,244 @@
+"""A finished run in miniature, as the earlier stages would leave it, written with the project's own writers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from normct.common.anatomy import ATLAS_SHAPE, atlas_affine, ct_atlas
+from normct.common.files import write_json
+from normct.common.geometry import resample, write_transform
+from normct.common.slices import SIZE, SliceStore, empty_store, write_slices
+from normct.common.volumes import Volume, write_volume
+
+METHOD = "vae_pretrained"
+SETTINGS = {
+    "method": METHOD,
+    "windows": {"brain": [40, 80], "stroke": [35, 30], "subdural": [75, 215], "bone": [600, 2800]},
+    "min_finding_ml": 0.1,
+    "title": "Test cohort",
+    "synthetic": True,
+    "hu_range": [0, 80],
+    "voxel_fpr": 0.01,
+    "viewer": {"pixels": 256, "max_slices": 200, "max_mb": 14},
+}
+HEALTHY = [0.9, 1.0, 1.05, 1.2]
+
+
+def rigid(
+    pitch: float = 12.0, yaw: float = 5.0, shift: tuple[float, float, float] = (4.0, -6.0, 9.0)
+) -> np.ndarray:
+    """Atlas point to native point, degrees and mm."""
+    from scipy.spatial.transform import Rotation
+
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", [pitch, 3.0, yaw], degrees=True).as_matrix()
+    matrix[:3, 3] = shift
+    return matrix
+
+
+def native_grid(
+    shape: tuple[int, int, int], zooms: tuple[float, float, float], flips: str = "LPS"
+) -> np.ndarray:
+    """Affine of a scan whose centre lies near the head's; ``flips`` are the directions of i, j, k."""
+    linear = np.zeros((3, 3))
+    for column, (letter, zoom) in enumerate(zip(flips, zooms, strict=True)):
+        row = next(r for r, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+        linear[row, column] = zoom if letter in "RAS" else -zoom
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    affine[:3, 3] = np.array([0, -15, 15]) - linear @ (np.array(shape) - 1) / 2
+    return affine
+
+
+def small(data: np.ndarray) -> np.ndarray:
+    """240×240 to 128×128, as preprocessing does it; [z, y, x]."""
+    planes = [
+        Image.fromarray(p.astype(np.float32)).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for p in data
+    ]
+    return np.stack([np.asarray(p) for p in planes])
+
+
+def head(shape, affine, points, ball, delta, seed=0):
+    """HU of the atlas brain with skull and scalp on a native grid, with a ball of other density (atlas mm)."""
+    image, mask = ct_atlas()
+    from scipy import ndimage
+
+    distance = ndimage.distance_transform_edt(mask.data == 0)
+    hu = np.where(
+        mask.data > 0,
+        image.data,
+        np.where(distance < 3, 8, np.where(distance < 9, 1000, np.where(distance < 15, 40, -1000))),
+    )
+    hu = hu.astype(np.float32)
+    world = np.indices(ATLAS_SHAPE).reshape(3, -1).T @ image.affine[:3, :3].T + image.affine[:3, 3]
+    inside = (((world - ball[:3]) ** 2).sum(axis=1) <= ball[3] ** 2).reshape(ATLAS_SHAPE) & (mask.data > 0)
+    hu[inside] += delta
+    native = resample(Volume(hu, image.affine), shape, affine, np.linalg.inv(points), fill=-1000).data
+    native += np.random.default_rng(seed).normal(0, 4, shape).astype(np.float32)
+    return np.clip(np.rint(native), -1024, 3071).astype(np.int16), mask, inside
+
+
+def write_subject(
+    root: Path,
+    subject: str,
+    shape=(180, 200, 34),
+    zooms=(1.1, 1.1, 5.0),
+    flips="LPS",
+    ball=(-35.0, 30.0, 20.0, 16.0),
+    delta=30.0,
+    score=1.6,
+    seed=0,
+) -> None:
+    """Write everything the earlier stages leave for one scan."""
+    affine, points = native_grid(shape, zooms, flips), rigid()
+    ct, mask, inside = head(shape, affine, points, ball, delta, seed)
+    rng = np.random.default_rng(seed)
+    folder, scored = root / "preprocess" / subject, root / "score"
+    write_volume(root / "cohort" / subject / "ct.nii.gz", Volume(ct, affine))
+    spacing = np.diag([1.0, 1.0, 1.0, 1.0])
+    spacing[:3, 3] = -130
+    own = resample(
+        Volume(mask.data.astype(np.uint8), mask.affine),
+        (260, 260, 260),
+        spacing,
+        np.linalg.inv(points),
+        order=0,
+    )
+    write_volume(folder / "brain_mask.nii.gz", own)
+    write_transform(folder / "native_to_atlas.mat", points)
+    brain = mask.data.transpose(2, 1, 0) > 0
+    lesion = inside.transpose(2, 1, 0)
+    mask128 = small(brain) > 0.5
+    usable = brain.sum(axis=(1, 2)) >= 10
+    empty = np.zeros_like(brain)
+    image = np.where(mask128, 0.4, 0)
+    write_slices(
+        folder / "slices.npz",
+        SliceStore(subject, image.astype(np.float16), mask128, brain, empty, usable, False),
+    )
+    residual = small(lesion) * delta / 80 + rng.normal(0, 0.02, mask128.shape)
+    maps = {f"{METHOD}/seed-{n}": (residual[mask128] + 0.001 * n).astype(np.float16) for n in (0, 1)}
+    path = scored / "maps" / f"{subject}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **maps)
+    write_json(
+        folder / "quality.json", {"participant_id": subject, "verdict": "pass", "reasons": [], "measures": {}}
+    )
+    Image.new("RGB", (300, 100), (40, 40, 40)).save(folder / "quality.png")
+    below = sum(h < score for h in HEALTHY)
+    rows = [
+        {
+            "method": METHOD,
+            "score": "thesis",
+            "seed": s,
+            "value": score,
+            "rank": below + 1,
+            "n_healthy": len(HEALTHY),
+            "percentile": (below + 1) / (len(HEALTHY) + 1),
+            "higher_than_all": below == len(HEALTHY),
+        }
+        for s in ("0", "1", "all")
+    ]
+    write_json(
+        scored / "subjects" / f"{subject}.json",
+        {"participant_id": subject, "verdict": "pass", "volumes": rows},
+    )
+
+
+def write_aside(root: Path, subject: str, reason: str) -> None:
+    """Write what a scan that quality control set aside leaves."""
+    folder = root / "preprocess" / subject
+    write_volume(root / "cohort" / subject / "ct.nii.gz", Volume(np.zeros((1, 1, 1), np.int16), np.eye(4)))
+    write_volume(folder / "brain_mask.nii.gz", Volume(np.zeros((1, 1, 1), np.uint8), np.eye(4)))
+    write_transform(folder / "native_to_atlas.mat", np.eye(4))
+    write_slices(folder / "slices.npz", empty_store(subject))
+    write_json(
+        folder / "quality.json",
+        {"participant_id": subject, "verdict": "fail", "reasons": [reason], "measures": {}},
+    )
+    Image.new("RGB", (300, 100)).save(folder / "quality.png")
+    write_json(
+        root / "score" / "subjects" / f"{subject}.json",
+        {"participant_id": subject, "verdict": "fail", "volumes": []},
+    )
+    path = root / "score" / "maps" / f"{subject}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path)
+
+
+def write_shared(root: Path, roles: dict[str, str]) -> None:
+    """Write table, atlas and calibration."""
+    table = root / "cohort" / "participants.tsv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"{s}\tabnormal\tsecretlabel\t{r}\n" for s, r in roles.items())
+    table.write_text("participant_id\tgroup\tpathology\trole\n" + rows, "utf-8")
+    write_volume(
+        root / "preprocess" / "atlas" / "atlas.nii.gz",
+        Volume(np.zeros(ATLAS_SHAPE, np.int16), atlas_affine()),
+    )
+    write_json(
+        root / "score" / "calibration.json",
+        {
+            "thresholds": {METHOD: 0.12},
+            "healthy": {METHOD: {"thesis": {s: HEALTHY for s in ("0", "1", "all")}}},
+        },
+    )
+
+
+def arguments(root: Path, subject: str, **changes) -> list[str]:
+    """Command line of the patient job."""
+    pre, score = root / "preprocess" / subject, root / "score"
+    paths = {
+        "ct": root / "cohort" / subject / "ct.nii.gz",
+        "transform": pre / "native_to_atlas.mat",
+        "atlas": root / "preprocess" / "atlas" / "atlas.nii.gz",
+        "quality": pre / "quality.json",
+        "picture": pre / "quality.png",
+        "slices": pre / "slices.npz",
+        "brain-mask": pre / "brain_mask.nii.gz",
+        "scores": score / "subjects" / f"{subject}.json",
+        "maps": score / "maps" / f"{subject}.npz",
+        "calibration": score / "calibration.json",
+    }
+    listed = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+    out = root / "handoff" / "patients" / subject
+    return [subject, str(out), *listed, "--settings", json.dumps(SETTINGS | changes)]
+
+
+INDEX = {k: SETTINGS[k] for k in ("title", "method", "synthetic", "min_finding_ml", "voxel_fpr")} | {
+    "config": {"results_dir": "/home/someone/results", "cohort": {"participants": "/home/someone/p.tsv"}},
+    "seeds": [0, 1],
+    "code": "abc",
+}
+
+
+def make_run(root: Path) -> Path:
+    """Three scored scans, one set aside with a page and one without; returns the hand-off's folder."""
+    from normct.handoff.index import build
+    from normct.handoff.patient import main
+
+    write_shared(
+        root,
+        {
+            "sub-low": "test",
+            "sub-high": "unlabelled",
+            "sub-dark": "test",
+            "sub-bad": "test",
+            "sub-cal": "calibrate",
+        },
+    )
+    write_subject(root, "sub-low", ball=(0, 0, 0, 0.0), delta=0, score=0.95)
+    write_subject(root, "sub-high", score=1.6, seed=1)
+    write_subject(
+        root, "sub-dark", flips="RAI", ball=(38.0, -50.0, 15.0, 14.0), delta=-22.0, score=1.1, seed=2
+    )
+    write_aside(root, "sub-bad", "no brain was found")
+    write_aside(root, "sub-cal", "brain volume 300 mL")
+    for subject in ("sub-low", "sub-high", "sub-dark", "sub-bad"):
+        main(arguments(root, subject))
+    build(root, INDEX, [], None)
+    return root / "handoff"
