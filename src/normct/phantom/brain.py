@@ -33,8 +33,8 @@ class Involution:
 def draw_involution(rng: np.random.Generator, age: float) -> Involution:
     """Draw what is normal for an age: ventricles widen slowly to 60 years and faster after."""
     shift = -1.0 + 0.02 * (age - 20) + 0.04 * max(age - 60, 0) + rng.normal(0, 0.6)
-    sulcus = 0.60 - 0.0028 * (age - 20) + rng.normal(0, 0.03)
-    return Involution(float(np.clip(shift, -1.5, 3.5)), float(np.clip(sulcus, 0.36, 0.66)))
+    sulcus = 0.56 - 0.0038 * (age - 20) + rng.normal(0, 0.03)
+    return Involution(float(np.clip(shift, -1.5, 3.5)), float(np.clip(sulcus, 0.27, 0.62)))
 
 
 def ventricle_shift(base: Template, involution: Involution) -> Array:
@@ -93,7 +93,7 @@ def shape_brain(base: Template, involution: Involution, shift: Array) -> Brain:
         for m in (base.grey, base.white, base.brain.astype(np.float32))
     )
     fluid = np.clip(1 - grey - white, 0, 1)
-    csf = smoothstep(fluid, involution.sulcus - 0.22, involution.sulcus + 0.22)
+    csf = smoothstep(fluid, involution.sulcus - 0.16, involution.sulcus + 0.16)
     csf = np.where(mask > 0.5, csf, 1.0)
     share = smoothstep(white / np.maximum(grey + white, 0.05), 0.3, 0.75)
     return Brain(csf.astype(np.float32), share, mask > 0.5)

@@ -121,7 +121,7 @@ def _outline(build: Build, hull: Array, bone: Array) -> Array:
         surface = np.minimum(surface, part)
     surface = ndimage.gaussian_filter(surface.astype(np.float32), 2.5)
     for side in (-1, 1):  # the smoothing would erase ears
-        surface = np.minimum(surface, ellipsoid((side * 83, -20, -42), (5, 15, 26)))
+        surface = np.minimum(surface, ellipsoid((side * 78, -20, -42), (8, 15, 25)))
     return surface
 
 
@@ -134,7 +134,7 @@ def bone_thickness(build: Build, rng: np.random.Generator) -> Array:
     thickness = thickness * (1 - 0.45 * temporal) * (1 - 0.4 * base)
     inion = np.exp(-(((x / 18) ** 2) + ((y + 105) / 20) ** 2 + ((z + 22) / 16) ** 2))
     brow = np.exp(-(((x / 26) ** 2) + ((y - 76) / 18) ** 2 + ((z + 14) / 13) ** 2))
-    return np.clip(thickness + 5 * inion + 7 * build.sinus * brow, 2.0, 18.0).astype(np.float32)
+    return np.clip(thickness + 5 * inion + 4.5 * build.sinus * brow, 2.0, 18.0).astype(np.float32)
 
 
 def _face(canvas: Canvas, build: Build, free: NDArray[np.bool_], air_cells: Array) -> None:
@@ -157,28 +157,30 @@ def _face(canvas: Canvas, build: Build, free: NDArray[np.bool_], air_cells: Arra
     septa = (np.abs(x) < 1) | (np.sin(y * 0.7) * np.cos(z * 0.6 + x * 0.5) > 0.55)
     part, allowed = canvas.hu[at], free[at]
     part[nasal & allowed] = AIR
-    turbinate = nasal & (np.abs(np.abs(x) - 9) < 3) & (np.cos(z * 0.5) > 0.1)
-    part[turbinate & allowed] = 45.0
     part[nasal & (np.abs(x) < 1.2) & allowed] = 250.0
     part[ethmoid & allowed] = AIR
     part[ethmoid & septa & allowed] = 350.0
     part[palate & allowed] = bone
+    for side, height in ((s_, h) for s_ in (-1.0, 1.0) for h in (-52.0, -60.0, -68.0)):
+        radius = 2.0 + 0.1 * (-52.0 - height)
+        canvas.fill(canvas.capsule((side * 10, 30, height * length), (side * 8, 74, (height + 3) * length), (radius, radius)),
+                    45.0, free)
     sphenoid = canvas.ellipsoid((0, 14, -40), (13 * s, 11 * s, 8 * s), 3)
     canvas.shell(sphenoid, 2.5, bone, free)
     canvas.fill(sphenoid, AIR, free)
     canvas.fill(canvas.capsule((0, 20, -72 * length), (0, 4, -150), (9, 8)), AIR, free)
     for side in (-1.0, 1.0):
-        orbit = canvas.capsule((side * 17, 26, -33), (side * 34, 66, -37), (5, 17), 3)
+        orbit = canvas.capsule((side * 17, 26, -33), (side * 34, 60, -37), (5, 17), 3)
         canvas.shell(orbit, 2.0, bone, free)
         canvas.fill(orbit, FAT, free)
         at, distance = orbit
         muscles = (np.abs(distance + 3.5) < 1.3) & (air_cells[at] > -0.2) & free[at]
         canvas.hu[at][muscles] = 50.0
-        globe = canvas.ellipsoid((side * 33, 70, -37), (12, 12, 12))
+        globe = canvas.ellipsoid((side * 33, 65, -37), (12, 12, 12))
         canvas.fill(canvas.capsule((side * 17, 24, -33), (side * 32, 60, -37), (2.2, 2.2)), 38.0, free)
         canvas.fill(globe, 50.0)
-        canvas.fill(canvas.ellipsoid((side * 33, 70, -37), (10.5, 10.5, 10.5)), 12.0)
-        canvas.fill(canvas.ellipsoid((side * 33, 78, -37), (4.5, 2, 4.5)), 85.0)
+        canvas.fill(canvas.ellipsoid((side * 33, 65, -37), (10.5, 10.5, 10.5)), 12.0)
+        canvas.fill(canvas.ellipsoid((side * 33, 73, -37), (4.5, 2, 4.5)), 85.0)
 
 
 def _base(canvas: Canvas, gap: Array, hull: Array, limit: float, air_cells: Array) -> None:
@@ -188,7 +190,6 @@ def _base(canvas: Canvas, gap: Array, hull: Array, limit: float, air_cells: Arra
     for side in (-1.0, 1.0):
         mastoid = canvas.ellipsoid((side * 57, -30, -52), (12, 16, 19))
         canvas.fill(mastoid, np.where(air_cells > 0.15, -750.0, 650.0).astype(np.float32), outside & clear)
-        canvas.shell(canvas.ellipsoid((side * 57, -30, -52), (12, 16, 19), 3), 2.0, 800.0, outside & clear)
         canvas.fill(canvas.capsule((side * 13, -14, -40), (side * 54, -30, -40), (7, 11)), 1050.0, clear)
         canvas.fill(canvas.capsule((side * 62, -20, -41), (side * 90, -20, -41), (3.5, 3.5)), AIR)  # ear canal
         canvas.fill(canvas.capsule((side * 10, 2, -26), (side * 50, 12, -22), (2.5, 2.5)), 800.0, clear)  # sphenoid wing
@@ -248,10 +249,10 @@ def paint_head(
     low = z < -30
     hu[inside & low & (np.abs(planes) < 0.17)] = FAT  # fat planes between muscles
     outer = hull - build.csf_gap - bone
-    hu[inside & (skin > -1.8 - np.where(low, build.fat, build.scalp - 3.5))] = FAT
+    hu[inside & (skin > -2.3 - np.where(low, build.fat, build.scalp - 4.2))] = FAT
     # fat between skull base and neck: without it any stripping leaks into the muscles
     hu[inside & (outer > 0) & (outer < 3.5) & (z < -38)] = FAT
-    hu[inside & (skin > -1.8)] = SKIN
+    hu[inside & (skin > -2.3)] = SKIN
     canvas = Canvas(hu)
     cells = noise(rng, SHAPE, 3)
     depth = (hull - build.csf_gap) / bone
@@ -262,7 +263,7 @@ def paint_head(
     hu[diploe] = (560 + 90 * cells)[diploe]
     x, y, _ = coordinates()
     brow = (np.abs(x) < 24) & (np.abs(x) > 1) & (y > 50) & (z > -26) & (z < 2) & (bone > 8 / build.sinus)
-    hu[brow & (depth > 0.3) & (depth < 0.75)] = AIR  # frontal sinus
+    hu[brow & (depth > 0.3) & (depth < 0.75) & (planes > -0.6)] = AIR  # frontal sinus
     hu[(depth < 0) & inside] = CSF
     hu[(depth < 0) & (hull > build.csf_gap - 1.0)] = DURA
     _base(canvas, gap, hull, build.csf_gap, cells)

@@ -337,7 +337,7 @@ def atrophied(involution: Involution, rng: np.random.Generator) -> Involution:
     """Return an involution beyond the subject's age."""
     return Involution(
         involution.ventricle_mm + draw(rng, "atrophy", "ventricle_mm"),
-        max(involution.sulcus - draw(rng, "atrophy", "sulcus_drop"), 0.24),
+        max(involution.sulcus - draw(rng, "atrophy", "sulcus_drop"), 0.16),
     )
 
 

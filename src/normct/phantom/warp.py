@@ -20,7 +20,7 @@ STEP = 6.0
 LOW, HIGH = np.array([-138.0, -144.0, -192.0]), np.array([138.0, 144.0, 150.0])
 
 # spacing of control points and standard deviation of the displacement, in mm: lobes, then gyri
-SCALES = ((42.0, 2.4), (17.0, 0.8))
+SCALES = ((42.0, 1.9), (17.0, 0.8))
 # standard deviation of a cubic B-spline with unit control values, mean over positions
 SPLINE_SD = 0.34
 
