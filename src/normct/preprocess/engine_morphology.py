@@ -1,8 +1,8 @@
 """Skull stripping by CT morphology: what is soft, deep and walled in by bone is brain. Needs only scipy.
 
 The topology (which soft tissue is intracranial, where the foramen magnum and the orbits leak) is decided on
-2 mm blocks, where noise is averaged and distances are cheap; the border is then drawn at 1 mm, by density. The
-steps are those of threshold-and-open methods for head CT, with a test of enclosure by bone in place of a seed.
+2 mm blocks, where noise is averaged and distances are cheap; the border is drawn at 1 mm, by density. The
+steps are those of threshold-and-open methods for head CT, with enclosure by bone in place of a seed.
 """
 
 from __future__ import annotations
