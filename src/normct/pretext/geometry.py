@@ -1,8 +1,8 @@
 """Geometry prediction (thesis 5.3.1, after Hendrycks et al. 2019): rotate, then translate; 36 transforms.
 
 A transform is a code of three labels: rotation 0–3 (quarter turns as ``torch.rot90`` counts them,
-counter-clockwise with row 0 drawn on top), vertical 0–2 and horizontal 0–2 (content moved by −shift, 0, +shift
-pixels along axis y and x). Vacated pixels are background, never wrapped.
+counter-clockwise with row 0 drawn on top), vertical 0–2 and horizontal 0–2 (content moved by −shift, 0,
++shift pixels along axis y and x). Vacated pixels are background, never wrapped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def all_36() -> Tensor:
 
 
 def balanced_dozen() -> Tensor:
-    """Return 12 codes, identity among them: each rotation three times, each shift four times; shape (12, 3)."""
+    """Return 12 codes, identity among them: each rotation thrice, each shift four times; shape (12, 3)."""
     i = torch.arange(12)
     return torch.stack([i % 4, i % 3, i // 4], dim=1)
 
@@ -44,7 +44,7 @@ def draw_codes(number: int, generator: torch.Generator, device: torch.device | s
 
 @lru_cache(maxsize=8)
 def _sources(size: int, max_shift: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return for each transform the pixel that each output pixel comes from, and whether it comes from any."""
+    """Return each transform's source pixel of every output pixel, and whether it has one."""
     grid = torch.arange(size * size).view(size, size)
     index, inside = [], []
     for rotation, vertical, horizontal in all_36().tolist():

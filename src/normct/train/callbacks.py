@@ -1,0 +1,135 @@
+"""Callbacks: the best weights, a checkpoint to resume from, a line an epoch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from normct.common.files import atomic
+from normct.train.module import TrainingModule
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the epoch with the lowest validation loss.
+
+    In memory and inside the resume checkpoint, so that a kill cannot fall between two files.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.loss = -1, float("inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy the weights where the loss is the lowest yet."""
+        loss = float(trainer.callback_metrics["val_loss"])
+        if loss < self.loss:
+            self.epoch, self.loss = trainer.current_epoch, loss
+            self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.model.state_dict().items()}  # type: ignore[union-attr]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch, its loss and its weights."""
+        return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them back."""
+        self.epoch, self.loss, self.weights = (state_dict[k] for k in ("epoch", "loss", "weights"))
+
+
+class Resume(pl.Callback):
+    """Saves everything a training needs to go on, in mid-epoch, at most every ``seconds``.
+
+    Never after an epoch's last batch: there the validation, the plateau and the stop have still to run, and
+    after the next batch they are all in the state.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint; replaced whole.
+    fingerprint : str
+        Hash of settings, code, data and start weights; a checkpoint with another one is not resumed from.
+    seconds : float
+    """
+
+    def __init__(self, path: Path, fingerprint: str, seconds: float) -> None:
+        self.path, self.fingerprint, self.seconds = path, fingerprint, seconds
+        self._saved = time.monotonic()
+
+    @property
+    def state_key(self) -> str:
+        """Name in the checkpoint."""
+        return "normct-resume"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fingerprint."""
+        return {"fingerprint": self.fingerprint}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is time."""
+        if batch_idx + 1 < trainer.num_training_batches and time.monotonic() - self._saved >= self.seconds:
+            with atomic(self.path) as part:
+                trainer.save_checkpoint(part)
+            self._saved = time.monotonic()
+
+    def usable(self) -> Path | None:
+        """Return the checkpoint's path where there is one of this very training, else None."""
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            same = state["callbacks"][self.state_key]["fingerprint"] == self.fingerprint
+        except Exception:  # any fault of the file: a checkpoint that cannot be read is one that is not there
+            return None
+        return self.path if same else None
+
+    def remove(self) -> None:
+        """Delete the checkpoint: the training is done."""
+        self.path.unlink(missing_ok=True)
+
+
+class EpochLines(pl.Callback):
+    """Prints one line an epoch: losses, speed, time left."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._start = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the line; the module's row is written after this hook, so the metrics are asked."""
+        assert isinstance(pl_module, TrainingModule)
+        seconds = time.monotonic() - self._start
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        averages, number = pl_module.epoch_averages
+        metrics = {
+            k.removeprefix("val_"): float(v) for k, v in trainer.callback_metrics.items() if k[:4] == "val_"
+        }
+        shown = "  ".join(
+            f"{name} {averages[name]:.4g}/{metrics[name]:.4g}"
+            for name in averages
+            if name in metrics and name in SHOWN
+        )
+        left = max(last - epoch, 0) * seconds
+        print(
+            f"{self.title}: epoch {epoch}/{last}  train/val {shown}  "
+            f"{number / max(seconds, 1e-9):.0f} slices/s  {left:.0f} s left at most",
+            flush=True,
+        )
+        active = metrics.get("active_channels")
+        if active is not None and active < COLLAPSE:
+            print(
+                f"{self.title}: warning: {active:.1%} of the latent channels are active, the latent has "
+                "collapsed; a smaller kl_weight or more epochs may mend it",
+                flush=True,
+            )
+
+
+SHOWN = ("loss", "rec", "kl", "ce", "context", "patch", "accuracy_rotation")
+COLLAPSE = 0.05

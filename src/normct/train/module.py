@@ -1,0 +1,169 @@
+"""The Lightning module every method trains in: batches by index, seeded numbers, an epoch's averages."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from normct.common.errors import NormctError
+from normct.train.data import IndexBatches, PackedSlices, generator
+from normct.train.objectives import Objective, Result
+
+ACTIVE_VARIANCE = 0.01
+"""A latent channel whose mean varies less than this over the slices carries nothing (Burda et al. 2016)."""
+
+
+class Averages:
+    """Running averages over the slices of an epoch, kept on the device until asked for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, parts: dict[str, Tensor], number: int) -> None:
+        """Add a batch's averages over ``number`` slices."""
+        self.count += number
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().double() * number
+
+    def means(self) -> dict[str, float]:
+        """Return the averages."""
+        return {name: float(total) / max(self.count, 1) for name, total in self.sums.items()}
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains one network on one objective.
+
+    Parameters
+    ----------
+    model : nn.Module
+    objective : Objective
+    data : PackedSlices
+    loader : IndexBatches
+        Training batches, told how far the epoch is trained so that a checkpoint can say it.
+    seed : int
+    learning_rate, plateau_factor, plateau_patience
+        Of Adam and of its schedule on the validation loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        data: PackedSlices,
+        loader: IndexBatches,
+        *,
+        seed: int,
+        learning_rate: float,
+        plateau_factor: float,
+        plateau_patience: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self._data, self._loader, self._seed = data, loader, seed
+        self._rate, self._factor, self._patience = learning_rate, plateau_factor, plateau_patience
+        self.history: list[dict[str, float]] = []
+        self._averages, self._checks = Averages(), Averages()
+        self._latents: list[Tensor] = []
+
+    def configure_optimizers(self) -> Any:
+        """Adam, its rate reduced where the validation loss stays on a plateau."""
+        optimizer = torch.optim.Adam(self.model.parameters(), self._rate)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=self._factor, patience=self._patience
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave the row numbers where they are: the slices know whether they lie on the device."""
+        return batch
+
+    def _result(self, batch: tuple[int, Tensor], *parts: int | str, first_epoch: bool) -> Result:
+        images, masks = self._data.batch(batch[1])
+        images = images.contiguous(memory_format=torch.channels_last)
+        draws = generator(self.device, self._seed, *parts, batch[0])
+        return self.objective(self.model, images, masks, draws, first_epoch)
+
+    def on_fit_start(self) -> None:
+        """Hand the device to the data."""
+        self._data.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Draw the epoch's order (a resumed epoch has it from the checkpoint)."""
+        self._loader.set_epoch(self.current_epoch)
+
+    def training_step(self, batch: tuple[int, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch; every random number depends on (seed, epoch, step)."""
+        result = self._result(batch, "train", self.current_epoch, first_epoch=self.current_epoch == 0)
+        # asking a GPU at every step would stall it; its epoch averages are checked instead
+        if self.device.type == "cpu":
+            self._refuse_nan(float(result.loss.detach()), batch[0])
+        self._averages.add({"loss": result.loss} | result.parts, len(batch[1]))
+        return result.loss
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[int, Tensor], batch_idx: int) -> None:
+        """Count the batch as trained."""
+        self._loader.done = batch[0] + 1
+
+    def validation_step(self, batch: tuple[int, Tensor], batch_idx: int) -> None:
+        """Add a validation batch; its random numbers are the same every epoch."""
+        result = self._result(batch, "validation", first_epoch=False)
+        self._checks.add({"loss": result.loss} | result.parts, len(batch[1]))
+        if result.mean is not None:
+            mean = result.mean.double()
+            self._latents.append(torch.stack([mean.sum(0), mean.square().sum(0)]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation averages, and the share of latent channels that carry anything."""
+        values = self._checks.means()
+        if self._latents:
+            first, second = torch.stack(self._latents).sum(0) / self._checks.count
+            variance = (second - first.square()).mean(dim=(-2, -1))
+            values["active_channels"] = float((variance > ACTIVE_VARIANCE).double().mean())
+        self._checks, self._latents = Averages(), []
+        self._refuse_nan(values["loss"], None)
+        self.log_dict({f"val_{name}": value for name, value in values.items()})
+        self._validation = values
+
+    @property
+    def epoch_averages(self) -> tuple[dict[str, float], int]:
+        """Training averages of the epoch so far, and the slices they are of."""
+        return self._averages.means(), self._averages.count
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training averages and add the epoch's row to the history."""
+        values = self._averages.means()
+        self._averages = Averages()
+        self._refuse_nan(values["loss"], None)
+        self.log_dict({f"train_{name}": value for name, value in values.items()})
+        row = {"epoch": float(self.current_epoch), "learning_rate": self.optimizers().param_groups[0]["lr"]}  # type: ignore[union-attr]
+        row |= {f"train_{name}": value for name, value in values.items()}
+        row |= {f"val_{name}": value for name, value in self._validation.items()}
+        self.history.append(row)
+
+    def _refuse_nan(self, loss: float, step: int | None) -> None:
+        if not math.isfinite(loss):
+            where = f"epoch {self.current_epoch + 1}" + ("" if step is None else f", step {step + 1}")
+            raise NormctError(
+                f"training diverged: the loss is {loss} in {where}. Lower train.learning_rate or "
+                "train.gradient_clip, or set train.precision to 32-true"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know: the history and the epoch's averages so far."""
+        checkpoint["normct"] = {
+            "history": self.history,
+            "averages": {"count": self._averages.count, "sums": self._averages.sums},
+            "objective": self.objective.state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        state = checkpoint["normct"]
+        self.history = state["history"]
+        self._averages.count, self._averages.sums = state["averages"]["count"], state["averages"]["sums"]
+        self.objective.load_state(state["objective"])

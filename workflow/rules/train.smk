@@ -1,0 +1,140 @@
+"""train: stage 1 (context restoration), the methods that start from it, and the baselines that do not."""
+
+import json
+
+from normct.common.files import write_json
+
+TRAIN = config["train"]
+# a training scan and an early-stopping scan; no other role ever reaches a network's training
+TRAINED_ON = [p for p in PARTICIPANTS if p.role in ("train", "stop")]
+TRAIN_SHARED = (
+    "network learning_rate batch_size plateau_factor plateau_patience stop_patience gradient_clip accelerator precision"
+).split()
+TRAIN_OUTPUTS = {
+    "model": "model.safetensors",
+    "report": "training.json",
+    "history": "history.csv",
+    "losses": "losses.png",
+    "reconstructions": "reconstructions.png",
+}
+
+
+def train_epochs(method: str) -> int:
+    """Return the epochs of a method; null is the equal budget: stage 1 and stage 2 of the pretrained VAE together."""
+    own = TRAIN[METHODS[method].section]["epochs"]
+    return own if own is not None else TRAIN[STAGE1]["epochs"] + TRAIN["vae"]["epochs"]
+
+
+def train_settings(method: str) -> str:
+    """Return what one method's training depends on: its own section and the shared keys, no other method's."""
+    own = {k: v for k, v in TRAIN[METHODS[method].section].items() if k != "epochs"}
+    shared = {k: TRAIN[k] for k in TRAIN_SHARED}
+    return json.dumps(
+        {**shared, "method_settings": own, "epochs": train_epochs(method)},
+        sort_keys=True,
+    )
+
+
+rule train_pack:
+    """The usable slices of training and early-stopping scans, in arrays that can be memory-mapped."""
+    input:
+        [f"{ROOT}/preprocess/{p.participant_id}/slices.npz" for p in TRAINED_ON],
+    output:
+        images=f"{ROOT}/train/data/images.npy",
+        masks=f"{ROOT}/train/data/masks.npy",
+        index=f"{ROOT}/train/data/index.tsv",
+    log:
+        f"{ROOT}/logs/train/pack.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 500 * attempt,
+        runtime=60,
+    params:
+        plan=[
+            {
+                "participant_id": p.participant_id,
+                "patient": p.patient,
+                "role": p.role,
+                "slices": f"{ROOT}/preprocess/{p.participant_id}/slices.npz",
+            }
+            for p in TRAINED_ON
+        ],
+        folder=f"{ROOT}/train/data",
+        code=code("normct.train.pack"),
+    run:
+        # thousands of scans do not fit on a command line, so the plan goes by a file
+        plan_file = f"{params.folder}/.plan.json"
+        write_json(plan_file, params.plan)
+        shell(
+            "python -m normct.train.pack {params.folder:q} {plan_file:q} > {log:q} 2>&1"
+        )
+
+
+rule train_stage1:
+    """Context restoration: a method of its own, and the start of every pretrained one of the same seed."""
+    input:
+        rules.train_pack.output,
+    output:
+        **{
+            k: f"{ROOT}/train/{STAGE1}/seed-{{seed}}/{v}"
+            for k, v in TRAIN_OUTPUTS.items()
+        },
+    log:
+        f"{ROOT}/logs/train/{STAGE1}-seed-{{seed}}.log",
+    threads: 2
+    resources:
+        mem_mb=lambda wc, attempt: 3000 * attempt,
+        runtime=1440,
+    params:
+        data=f"{ROOT}/train/data",
+        folder=f"{ROOT}/train/{STAGE1}/seed-{{seed}}",
+        method=STAGE1,
+        settings=train_settings(STAGE1),
+        code=code("normct.train.fit"),
+    shell:
+        # the epochs' lines also go to the terminal
+        "python -m normct.train.fit {params.method} {wildcards.seed} {params.data:q} {params.folder:q}"
+        " --settings {params.settings:q} --threads {threads} 2> {log:q} | tee -a {log:q}"
+
+
+rule train_method:
+    """A stage-2 method from stage 1's weights of the same seed, or a baseline from scratch."""
+    input:
+        data=rules.train_pack.output,
+        init=lambda wc: (
+            f"{ROOT}/train/{STAGE1}/seed-{wc.seed}/model.safetensors"
+            if METHODS[wc.method].pretrained
+            else []
+        ),
+    output:
+        **{
+            k: f"{ROOT}/train/{{method}}/seed-{{seed}}/{v}"
+            for k, v in TRAIN_OUTPUTS.items()
+        },
+    log:
+        f"{ROOT}/logs/train/{{method}}-seed-{{seed}}.log",
+    wildcard_constraints:
+        method="|".join(m for m in METHODS if m != STAGE1),
+    threads: 2
+    resources:
+        mem_mb=lambda wc, attempt: 3000 * attempt,
+        runtime=1440,
+    params:
+        data=f"{ROOT}/train/data",
+        folder=f"{ROOT}/train/{{method}}/seed-{{seed}}",
+        init=lambda wc, input: f"--init {input.init}" if input.init else "",
+        settings=lambda wc: train_settings(wc.method),
+        code=code("normct.train.fit"),
+    shell:
+        "python -m normct.train.fit {wildcards.method} {wildcards.seed} {params.data:q} {params.folder:q} {params.init}"
+        " --settings {params.settings:q} --threads {threads} 2> {log:q} | tee -a {log:q}"
+
+
+rule train_all:
+    """Every network the configuration names: snakemake --cores all train_all."""
+    input:
+        expand(
+            f"{ROOT}/train/{{method}}/seed-{{seed}}/model.safetensors",
+            method=TRAIN["methods"],
+            seed=TRAIN["seeds"],
+        ),
