@@ -1,0 +1,221 @@
+"""Figures 4.1 (cohort), 6.1 (ROC), 6.2 (precision-recall) and A.1 (losses)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from normct.common.registry import METHODS, PROTOCOLS, TRIVIAL, label
+from normct.evaluate import protocols as pr
+from normct.evaluate.data import Scores, ordered_pathologies
+from normct.evaluate.style import line
+
+TITLES = {
+    "slice_healthy": "Slices, against healthy scans",
+    "slice": "Slices, against all others",
+    "clinical": "Clinical, slice-wise",
+    "volume": "Whole scans",
+}
+_ROLE_COLOURS = {"train": "#0072B2", "stop": "#56B4E9", "calibrate": "#009E73", "test": "#E69F00"}
+_ROLE_NAMES = {
+    "train": "training",
+    "stop": "validation: early stopping",
+    "calibrate": "validation: calibration",
+    "test": "test",
+}
+_GRID = np.linspace(0, 1, 201)
+
+
+def cohort_figure(counts: pd.DataFrame) -> Figure:
+    """Draw figure 4.1: scans of each group, stacked by what they are used for.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        The table ``cohort.csv``.
+    """
+    names = ["healthy", *ordered_pathologies(counts.loc[counts["group"] == "abnormal", "pathology"])]
+    keys = np.where(counts["group"] == "healthy", "healthy", counts["pathology"])
+    figure, axes = plt.subplots(figsize=(7, 0.38 * len(names) + 1.3), layout="constrained")
+    left = np.zeros(len(names))
+    for role, colour in _ROLE_COLOURS.items():
+        part = counts[counts["role"] == role].groupby(keys[counts["role"] == role])["scans"].sum()
+        width = np.array([part.get(name, 0) for name in names])
+        if width.any():
+            axes.barh(range(len(names)), width, left=left, color=colour, label=_ROLE_NAMES[role], height=0.65)
+            left += width
+    for row, total in enumerate(left):
+        axes.text(total, row, f" {int(total)}", va="center")
+    axes.set_yticks(range(len(names)), ["Healthy", *(label(name) for name in names[1:])])
+    axes.invert_yaxis()
+    axes.set_xlabel("Scans")
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _roc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(positive, values, drop_intermediate=True)
+    return false, true
+
+
+def _pr(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(positive, values, drop_intermediate=True)
+    return recall[::-1], precision[::-1]
+
+
+def _draw(axes: plt.Axes, curves: list[tuple[NDArray, NDArray]], method: str, text: str, steps: str) -> None:
+    """One curve; over several seeds the mean at each abscissa with a band of ± SD."""
+    look = line(method)
+    if len(curves) == 1:
+        axes.plot(*curves[0], label=text, drawstyle=steps, **look)
+        return
+    at = np.stack([np.interp(_GRID, x, y) for x, y in curves])
+    mean, spread = at.mean(axis=0), at.std(axis=0, ddof=1)
+    axes.plot(_GRID, mean, label=text, **look)
+    axes.fill_between(_GRID, mean - spread, mean + spread, color=str(look["color"]), alpha=0.18, linewidth=0)
+
+
+def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.DataFrame) -> Figure:
+    """Draw figure 6.1 (``kind="roc"``) or 6.2 (``kind="pr"``), a panel a protocol.
+
+    Parameters
+    ----------
+    kind : {"roc", "pr"}
+    slices, volumes : Scores
+    summary : DataFrame
+        ``detection_summary.csv``: figures of the legend.
+    """
+    figure, grid = plt.subplots(2, 2, figsize=(11, 9.2), layout="constrained")
+    for axes, protocol in zip(grid.flat, PROTOCOLS, strict=True):
+        scores = volumes if protocol == "volume" else slices
+        classes = pr.classes(scores.units, protocol) if len(scores.units) else np.zeros(0, np.int8)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", title=TITLES[protocol])
+        axes.set_xlabel("False-positive rate" if kind == "roc" else "Recall")
+        axes.set_ylabel("True-positive rate" if kind == "roc" else "Precision")
+        n_pos, n_neg = int((classes == pr.POSITIVE).sum()), int((classes == pr.NEGATIVE).sum())
+        reason = pr.one_class_reason(protocol, n_pos, n_neg)
+        if reason:
+            axes.text(
+                0.5, 0.5, "Not computed:\n" + reason.replace("; ", "\n"), ha="center", va="center", wrap=True
+            )
+            axes.grid(visible=False)
+            continue
+        found: dict[str, list[tuple[NDArray, NDArray]]] = {}
+        for index, (method, score, _) in enumerate(scores.columns):
+            keep = (classes != pr.LEFT_OUT) & ~np.isnan(scores.values[:, index])
+            positive = classes[keep] == pr.POSITIVE
+            if score in {"thesis", "trivial"} and positive.any() and not positive.all():
+                curve = (_roc if kind == "roc" else _pr)(scores.values[keep, index], positive)
+                found.setdefault(method, []).append(curve)
+        metric = "auroc" if kind == "roc" else "aupr"
+        means = summary[(summary["protocol"] == protocol) & summary["score"].isin(["thesis", "trivial"])]
+        value = dict(zip(means["method"], means[f"{metric}_mean"], strict=True))
+        for method in [*METHODS, *TRIVIAL]:
+            if method in found:
+                steps = "default" if kind == "roc" else "steps-pre"
+                _draw(
+                    axes,
+                    found[method],
+                    method,
+                    f"{label(method)} {value.get(method, float('nan')):.3f}",
+                    steps,
+                )
+        chance = n_pos / (n_pos + n_neg)
+        line_x, line_y = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [chance, chance])
+        text = "chance 0.500" if kind == "roc" else f"chance = prevalence {chance:.3f}"
+        axes.plot(line_x, line_y, color="#000000", linewidth=0.7, zorder=1, label=text)
+        place = "lower right" if kind == "roc" else "upper right"
+        axes.legend(
+            loc=place,
+            fontsize=7,
+            title="AUROC" if kind == "roc" else "AUPR",
+            title_fontsize=7,
+            frameon=True,
+            framealpha=0.85,
+            edgecolor="none",
+        )
+    return figure
+
+
+def read_histories(folder: str | Path, networks: list[str]) -> dict[str, dict[str, pd.DataFrame]]:
+    """Read ``<network>/history.csv`` below ``R/train``.
+
+    Parameters
+    ----------
+    folder : path
+        ``R/train``.
+    networks : list of str
+        ``<method>/seed-<n>``; a folder left by a method that is no longer trained is not listed and not read.
+
+    Returns
+    -------
+    dict
+        Method → seed → table, methods in the registry's order.
+    """
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for network in networks:
+        method, _, seed = network.partition("/seed-")
+        found.setdefault(method, {})[seed] = pd.read_csv(Path(folder) / network / "history.csv")
+    return {method: found[method] for method in METHODS if method in found}
+
+
+def loss_figure(histories: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """Draw figure A.1: training and validation loss by epoch, a panel a method, a line a seed.
+
+    The losses are of different kinds (with KL, with cross-entropy), so each panel has its own logarithmic scale:
+    that is the figure's point, it shows why the parts need weights.
+    """
+    columns = 3
+    rows = max(1, -(-len(histories) // columns))
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(10, 2.9 * rows + 0.2), layout="constrained", squeeze=False
+    )
+    for axes in grid.flat[len(histories) :]:
+        axes.set_visible(False)
+    for axes, (method, seeds) in zip(grid.flat, histories.items(), strict=False):
+        for number, table in enumerate(seeds.values()):
+            parts = loss_columns(table)
+            for name, (column, style, colour) in parts.items():
+                known = table[["epoch", column]].dropna()
+                axes.plot(
+                    known["epoch"] + 1,
+                    known[column],
+                    style,
+                    color=colour,
+                    linewidth=1.3,
+                    markersize=3,
+                    label=name if number == 0 else None,
+                    alpha=0.9,
+                )
+        axes.set(title=label(method), xlabel="Epoch", ylabel="Loss", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=7)
+    return figure
+
+
+def loss_columns(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """Return what a history has to draw: name → (column, line style, colour)."""
+    wanted = {
+        "training, total": ("train_loss", "o-", "#0072B2"),
+        "validation, total": ("val_loss", "s--", "#D55E00"),
+        "validation, reconstruction": ("val_rec", "^:", "#009E73"),
+        "validation, KL": ("val_kl", "v:", "#CC79A7"),
+        "validation, cross-entropy": ("val_ce", "D:", "#56B4E9"),
+    }
+    return {
+        name: entry
+        for name, entry in wanted.items()
+        if entry[0] in table and (table[entry[0]].fillna(0) > 0).any()
+    }

@@ -1,0 +1,57 @@
+"""Figures of the thesis, as PNG and SVG: 4.1, 6.1, 6.2, 6.3, 6.4 and A.1."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from normct.common.cli import parser, run
+from normct.evaluate import style
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    p = parser(__doc__, "normct.evaluate.figures")
+    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
+    p.add_argument("--scores", required=True, help="folder R/score/subjects")
+    p.add_argument("--maps", required=True, help="folder R/score/maps")
+    p.add_argument("--train", required=True, help="folder R/train")
+    p.add_argument("--networks", nargs="*", default=[], help="<method>/seed-<n> whose losses are drawn")
+    p.add_argument("--tables", required=True, help="folder with detection_summary.csv and cohort.csv")
+    p.add_argument("--slices", required=True, choices=["usable", "all"])
+    p.add_argument("--out", required=True, help="folder the figures are written into")
+    args = p.parse_args(argv)
+    style.use()
+    from normct.evaluate import curves, panels
+    from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores, read_volume_scores
+    from normct.evaluate.tables import read_csv
+
+    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    slices = read_slice_scores(args.scores, scans, args.slices)
+    volumes = read_volume_scores(args.scores, scans)
+    summary = read_csv(Path(args.tables) / "detection_summary.csv")
+    style.save(
+        curves.cohort_figure(read_csv(Path(args.tables) / "cohort.csv")), args.out, "figure_4_1_cohort"
+    )
+    style.save(curves.detection_figure("roc", slices, volumes, summary), args.out, "figure_6_1_roc")
+    style.save(curves.detection_figure("pr", slices, volumes, summary), args.out, "figure_6_2_pr")
+    pathology = dict(zip(scans["participant_id"], scans["pathology"], strict=True))
+    chosen = panels.representative(scans, args.preprocess)
+    samples = [panels.take_sample(sub, pathology[sub], args.maps, args.preprocess) for sub in chosen]
+    for name, part in (
+        ("figure_6_3_samples", samples[: panels.ROWS]),
+        ("figure_6_4_samples", samples[panels.ROWS :]),
+    ):
+        empty = "No further pathology." if samples else "No abnormal test scan with a lesion mask."
+        style.save(panels.panel_figure(part) if part else panels.note_figure(empty), args.out, name)
+    histories = curves.read_histories(args.train, args.networks)
+    losses = curves.loss_figure(histories) if histories else panels.note_figure("No training history.")
+    style.save(losses, args.out, "figure_a_1_losses")
+    log.info("%d samples, %d training histories", len(samples), sum(map(len, histories.values())))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,359 @@
+"""Dice of the thresholded residual, per lesion-bearing slice and per volume, on the 1 mm grid.
+
+Two thresholds on the residual's magnitude: ``calibrated``, set on healthy calibration scans at a stated false-positive
+rate, and ``oracle``, the one threshold that would have been best on these very test scans (the ceiling, written
+⌈Dice⌉; Baur et al. 2021), which no one has in practice. Histograms of the residual over a fixed ladder of thresholds
+are added up slice by slice, so memory does not grow with the number of scans.
+
+Writes ``segmentation.csv`` (per seed), ``segmentation_summary.csv`` (over seeds) and ``segmentation_volumes.csv``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.files import read_json
+from normct.common.slices import read_slices
+from normct.evaluate.data import accepted_test, ordered, ordered_pathologies, read_cohort
+from normct.evaluate.metrics import mean_sd
+from normct.evaluate.residuals import ATLAS_KEY, enlarge, read_maps, split_key
+from normct.evaluate.tables import write_csv
+
+log = logging.getLogger(__name__)
+
+LADDER = np.geomspace(1e-4, 1e2, 385)
+"""Thresholds tried for the oracle: 3.7 % apart, wide enough for residuals (0–1) and for z-values."""
+
+DIFFUSE = ("atrophy",)
+"""Pathologies without a focus: their mask marks widened CSF spaces, so a Dice with them says little."""
+
+LEVELS = ("slice", "volume")
+
+
+def dice(hit: Any, flagged: Any, lesion: Any) -> Any:
+    """Return 2 |A ∩ B| / (|A| + |B|) from counts of pixels; the lesion is never empty here."""
+    return 2.0 * hit / (flagged + lesion)
+
+
+def counts_over(magnitude: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many values reach each edge (at or above), for sorted ``edges``; shape (edges,)."""
+    steps = np.bincount(np.searchsorted(edges, magnitude, side="right"), minlength=len(edges) + 1)
+    return steps[::-1].cumsum()[::-1][1:]
+
+
+@dataclass
+class Case:
+    """One scan under one map: Dice at each threshold of the ladder and at the calibrated one (last entry).
+
+    Attributes
+    ----------
+    slices : ndarray
+        Shape (lesion-bearing slices, ladder + 1).
+    volume : ndarray
+        Shape (ladder + 1,).
+    """
+
+    participant_id: str
+    pathology: str
+    method: str
+    seed: str
+    threshold: float | None
+    slices: NDArray[np.float64]
+    volume: NDArray[np.float64]
+
+
+def measure(
+    residual: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    lesion: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
+    threshold: float | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Dice per lesion-bearing slice and per volume, at every threshold.
+
+    Parameters
+    ----------
+    residual : ndarray
+        Shape (155, 128, 128), signed.
+    brain, lesion : ndarray of bool
+        Shape (155, 240, 240).
+    usable : ndarray of bool
+        Shape (155,).
+    threshold : float or None
+        The calibrated one; NaN is returned in its place when there is none.
+    """
+    edges = LADDER if threshold is None else np.append(LADDER, threshold)
+    order = np.argsort(edges, kind="stable")
+    back = np.argsort(order, kind="stable")
+    per_slice = []
+    hits, flags, extent = np.zeros(len(edges)), np.zeros(len(edges)), 0
+    for z in np.flatnonzero(usable):
+        magnitude = np.abs(enlarge(residual[z][None])[0])
+        marked = lesion[z]
+        hit = counts_over(magnitude[marked & brain[z]], edges[order])[back].astype(float)
+        flagged = counts_over(magnitude[brain[z]], edges[order])[back].astype(float)
+        size = int(marked.sum())
+        hits, flags, extent = hits + hit, flags + flagged, extent + size
+        if size:
+            per_slice.append(dice(hit, flagged, size))
+    slices = np.array(per_slice).reshape(-1, len(edges))
+    volume = dice(hits, flags, extent) if extent else np.full(len(edges), np.nan)
+    if threshold is None:
+        slices = np.concatenate([slices, np.full((len(slices), 1), np.nan)], axis=1)
+        volume = np.append(volume, np.nan)
+    return slices, volume
+
+
+@dataclass
+class Tally:
+    """Running sums of Dice over units: sum and number at each threshold, squares at the calibrated one."""
+
+    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(LADDER) + 1))
+    squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(LADDER) + 1))
+    n: int = 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Add units of shape (n, ladder + 1)."""
+        self.total += values.sum(axis=0)
+        self.squares += (values**2).sum(axis=0)
+        self.n += len(values)
+
+    def at(self, index: int) -> tuple[float, float]:
+        """Return mean and SD (n - 1) over units at a threshold."""
+        if self.n == 0:
+            return float("nan"), float("nan")
+        mean = self.total[index] / self.n
+        if self.n == 1:
+            return float(mean), float("nan")
+        variance = (self.squares[index] - self.n * mean**2) / (self.n - 1)
+        return float(mean), float(np.sqrt(max(variance, 0.0)))
+
+    @property
+    def best(self) -> int:
+        """Index of the oracle's threshold."""
+        return int(np.argmax(self.total[: len(LADDER)]))
+
+
+def scan_cases(
+    scan: dict[str, Any], maps: str | Path, preprocess: str | Path, thresholds: dict[str, float | None]
+) -> list[Case]:
+    """Return the cases of one abnormal scan with a lesion mask; none when its lesion lies outside usable slices."""
+    sub = scan["participant_id"]
+    store = read_slices(Path(preprocess) / sub / "slices.npz")
+    if store.set_aside or not store.lesion[store.usable].any():
+        return []
+    cases = []
+    for key, residual in read_maps(Path(maps) / f"{sub}.npz", store):
+        method, seed = split_key(key)
+        slices, volume = measure(residual, store.brain, store.lesion, store.usable, thresholds.get(key))
+        cases.append(Case(sub, scan["pathology"], method, seed, thresholds.get(key), slices, volume))
+    return cases
+
+
+def subsets(pathology: str) -> list[str]:
+    """Return the rows of the table that a scan counts towards."""
+    return ["all", pathology] if pathology in DIFFUSE else ["all", "focal", pathology]
+
+
+def tabulate(
+    tallies: dict[tuple[str, str, str, str], Tally],
+    thresholds: dict[tuple[str, str], float | None],
+    voxel_fpr: float,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the per-seed table and its summary over seeds.
+
+    Parameters
+    ----------
+    tallies : dict
+        Key (subset, method, seed, level).
+    thresholds : dict
+        Calibrated threshold of each method and seed.
+    voxel_fpr : float
+        False-positive rate on healthy calibration voxels that the calibrated threshold stands for.
+    """
+    names = {subset for subset, *_ in tallies}
+    firsts = [name for name in ("all", "focal") if name in names]
+    order = firsts + ordered_pathologies(names - set(firsts))
+    columns = ordered((method, "residual", seed) for _, method, seed, _ in tallies)
+    rows = []
+    for subset in order:
+        for method, _, seed in columns:
+            for level in LEVELS:
+                tally = tallies.get((subset, method, seed, level))
+                if tally is None:
+                    continue
+                for kind in ("calibrated", "oracle"):
+                    index = len(LADDER) if kind == "calibrated" else tally.best
+                    value = thresholds.get((method, seed)) if kind == "calibrated" else float(LADDER[index])
+                    mean, sd = tally.at(index)
+                    rows.append(
+                        {
+                            "subset": subset,
+                            "method": method,
+                            "seed": seed,
+                            "level": level,
+                            "threshold": kind,
+                            "threshold_value": value,
+                            "voxel_fpr": voxel_fpr if kind == "calibrated" else None,
+                            "dice_mean": mean,
+                            "dice_sd_over_units": sd,
+                            "n_units": tally.n,
+                            "reason": ""
+                            if value is not None
+                            else "no threshold: no healthy calibration scan",
+                        }
+                    )
+    table = pd.DataFrame(
+        rows,
+        columns=[
+            "subset",
+            "method",
+            "seed",
+            "level",
+            "threshold",
+            "threshold_value",
+            "voxel_fpr",
+            "dice_mean",
+            "dice_sd_over_units",
+            "n_units",
+            "reason",
+        ],
+    )
+    short = []
+    for key, group in table.groupby(["subset", "method", "level", "threshold"], sort=False):
+        mean, sd_seeds = mean_sd(group["dice_mean"].tolist())
+        spread, _ = mean_sd(group["dice_sd_over_units"].tolist())
+        short.append(
+            {
+                **dict(zip(("subset", "method", "level", "threshold"), key, strict=True)),
+                "n_seeds": len(group),
+                "dice_mean": mean,
+                "dice_sd_over_seeds": sd_seeds,
+                "dice_sd_over_units": spread,
+                "n_units": int(group["n_units"].iloc[0]),
+                "reason": group["reason"].iloc[0],
+            }
+        )
+    return table, pd.DataFrame(
+        short,
+        columns=[
+            "subset",
+            "method",
+            "level",
+            "threshold",
+            "n_seeds",
+            "dice_mean",
+            "dice_sd_over_seeds",
+            "dice_sd_over_units",
+            "n_units",
+            "reason",
+        ],
+    )
+
+
+def evaluate(
+    scans: pd.DataFrame,
+    maps: str | Path,
+    preprocess: str | Path,
+    *,
+    thresholds: dict[str, float | None],
+    voxel_fpr: float,
+    threads: int = 1,
+) -> dict[str, pd.DataFrame]:
+    """Return the tables by file name.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Accepted test scans.
+    maps, preprocess : path
+        Folders ``R/score/maps`` and ``R/preprocess``.
+    thresholds : dict
+        Calibrated threshold by map key.
+    voxel_fpr : float
+    threads : int
+        Scans measured side by side.
+    """
+    marked = scans[(scans["group"] == "abnormal") & scans["has_lesion_mask"]].to_dict("records")
+    tallies: dict[tuple[str, str, str, str], Tally] = defaultdict(Tally)
+    volumes = []
+    with ThreadPoolExecutor(threads) as pool:
+        # results come back in the order of the scans, so sums do not depend on which thread was first
+        for cases in pool.map(lambda scan: scan_cases(scan, maps, preprocess, thresholds), marked):
+            for case in cases:
+                for subset in subsets(case.pathology):
+                    tallies[subset, case.method, case.seed, "slice"].add(case.slices)
+                    tallies[subset, case.method, case.seed, "volume"].add(case.volume[None])
+                volumes.append(
+                    {
+                        "participant_id": case.participant_id,
+                        "pathology": case.pathology,
+                        "method": case.method,
+                        "seed": case.seed,
+                        "lesion_slices": len(case.slices),
+                        "dice_slices": case.slices[:, -1].mean(),
+                        "dice_volume": case.volume[-1],
+                    }
+                )
+    table, short = tabulate(dict(tallies), {split_key(k): v for k, v in thresholds.items()}, voxel_fpr)
+    place = {
+        column: i for i, column in enumerate(ordered((v["method"], "residual", v["seed"]) for v in volumes))
+    }
+    volumes.sort(key=lambda v: (v["participant_id"], place[v["method"], "residual", v["seed"]]))
+    names = ["participant_id", "pathology", "method", "seed", "lesion_slices", "dice_slices", "dice_volume"]
+    return {
+        "segmentation": table,
+        "segmentation_summary": short,
+        "segmentation_volumes": pd.DataFrame(volumes, columns=names),
+    }
+
+
+def map_thresholds(calibration: dict[str, Any]) -> dict[str, float | None]:
+    """Return the calibrated threshold of |residual| of each map key, from ``calibration.json``."""
+    found: dict[str, float | None] = {
+        f"{method}/seed-{seed}": float(value)
+        for method, seeds in calibration["seed_thresholds"].items()
+        for seed, value in seeds.items()
+    }
+    if ATLAS_KEY in calibration["thresholds"]:
+        found[ATLAS_KEY] = float(calibration["thresholds"][ATLAS_KEY])
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    p = parser(__doc__, "normct.evaluate.segmentation")
+    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
+    p.add_argument("--maps", required=True, help="folder R/score/maps")
+    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--out", required=True, help="folder the tables are written into")
+    args = p.parse_args(argv)
+    calibration = read_json(args.calibration)
+    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    tables = evaluate(
+        scans,
+        args.maps,
+        args.preprocess,
+        thresholds=map_thresholds(calibration),
+        voxel_fpr=calibration["voxel_fpr"],
+        threads=args.threads,
+    )
+    for name, table in tables.items():
+        write_csv(Path(args.out) / f"{name}.csv", table)
+    log.info("%d scans with a marked lesion", tables["segmentation_volumes"]["participant_id"].nunique())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,173 @@
+"""What the tables say, in plain sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from normct.common.registry import METHODS, TRIVIAL, label
+
+PUBLISHED_BASELINES = ("vae_kl", "cevae")
+ALARM = 0.70
+"""AUROC of the acquisition baseline from which the cohort counts as confounded even without an interval."""
+
+_WHAT = {
+    "slice_healthy": "slice-wise, against healthy scans",
+    "slice": "slice-wise, against all other slices",
+    "clinical": "clinical, slice-wise",
+    "volume": "whole scans",
+}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a rounded number, or an en dash for an unknown one."""
+    return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
+
+
+def span(low: float, high: float) -> str:
+    """Return `` (95 % interval a to b)``, or nothing."""
+    return "" if np.isnan(low) or np.isnan(high) else f" (95 % interval {low:.3f} to {high:.3f})"
+
+
+def main_rows(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Return the networks in thesis scoring and the trivial baselines under a protocol, one row a method."""
+    keep = (summary["protocol"] == protocol) & summary["score"].isin(["thesis", "trivial"])
+    return summary[keep & (summary["members"] == "single")]
+
+
+def confound(summary: pd.DataFrame) -> tuple[str, bool]:
+    """Return the sentence on the acquisition baseline, and whether it is an alarm."""
+    rows = main_rows(summary, "volume")
+    row = rows[rows["method"] == "acquisition"]
+    if row.empty or np.isnan(row["auroc_mean"].iloc[0]):
+        why = "" if row.empty or not row["note"].iloc[0] else f" ({row['note'].iloc[0]})"
+        return f"Whether the groups differ in how they were scanned could not be tested{why}.", False
+    first = row.iloc[0]
+    value, low, high = first["auroc_mean"], first["auroc_low"], first["auroc_high"]
+    figures = f"AUROC {number(value)}{span(low, high)}, {first['n_pos']:.0f} abnormal and {first['n_neg']:.0f} healthy"
+    if value >= ALARM or low > 0.5 or value <= 1 - ALARM or high < 0.5:
+        way = "higher" if value > 0.5 else "lower, so healthy scans are the unusual ones"
+        return (
+            "Confound alarm: slice thickness, noise, pitch and registration alone separate abnormal from healthy test "
+            f"scans ({figures}; {way} for the abnormal). Every figure below may show how a scan was made rather than "
+            "what is in it.",
+            True,
+        )
+    return f"How the scans were acquired does not separate the groups on this cohort ({figures}).", False
+
+
+def against_trivial(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
+    """Compare the best network with the best trivial baseline."""
+    rows = main_rows(summary, protocol).dropna(subset=["auroc_mean"])
+    networks, trivial = rows[rows["method"].isin(list(METHODS))], rows[rows["method"].isin(list(TRIVIAL))]
+    if networks.empty or trivial.empty:
+        return ""
+    best = networks.loc[networks["auroc_mean"].idxmax()]
+    rival = trivial.loc[trivial["auroc_mean"].idxmax()]
+    names = f"{label(best['method'])} {number(best['auroc_mean'])}, {label(rival['method'])} "
+    names += f"{number(rival['auroc_mean'])}"
+    start = f"AUROC, {_WHAT[protocol]}: "
+    if best["auroc_mean"] <= rival["auroc_mean"]:
+        return (
+            f"{start}no network beats {label(rival['method']).lower()} on this cohort (best network {names})."
+        )
+    entry = paired[
+        (paired["protocol"] == protocol)
+        & (paired["method"] == best["method"])
+        & (paired["score"] == "thesis")
+        & (paired["members"] == "single")
+        & (paired["against"] == "trivial")
+    ]
+    low, high = (entry["auroc_low"].iloc[0], entry["auroc_high"].iloc[0]) if len(entry) else (np.nan, np.nan)
+    gain = best["auroc_mean"] - rival["auroc_mean"]
+    text = f"{start}the best network is {number(gain)} above the best trivial baseline ({names})"
+    if np.isnan(low):
+        return f"{text}; with no interval, that difference is not established."
+    verdict = "the interval excludes zero" if low > 0 else "the interval includes zero: not established"
+    return f"{text}{span(low, high)}; {verdict}."
+
+
+def against_published(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
+    """Compare the thesis's methods with the better of VAE-KL and ceVAE."""
+    rows = main_rows(summary, protocol).dropna(subset=["auroc_mean"])
+    ours = rows[rows["method"].isin([m for m in METHODS if m not in PUBLISHED_BASELINES])]
+    theirs = rows[rows["method"].isin(PUBLISHED_BASELINES)]
+    if ours.empty or theirs.empty:
+        return ""
+    best, rival = ours.loc[ours["auroc_mean"].idxmax()], theirs.loc[theirs["auroc_mean"].idxmax()]
+    gain = best["auroc_mean"] - rival["auroc_mean"]
+    entry = paired[
+        (paired["protocol"] == protocol)
+        & (paired["method"] == best["method"])
+        & (paired["score"] == "thesis")
+        & (paired["members"] == "single")
+        & (paired["against"] == "published")
+    ]
+    low, high = (entry["auroc_low"].iloc[0], entry["auroc_high"].iloc[0]) if len(entry) else (np.nan, np.nan)
+    side = "above" if gain > 0 else "below"
+    return (
+        f"Of the thesis's methods {label(best['method'])} is best: {number(abs(gain))} {side} {label(rival['method'])}"
+        f"{span(low, high)} in AUROC, {_WHAT[protocol]}."
+    )
+
+
+def on_pathologies(pathology: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Name the easiest and the hardest pathology of the best network."""
+    rows = main_rows(summary, "slice_healthy").dropna(subset=["auroc_mean"])
+    networks = rows[rows["method"].isin(list(METHODS))]
+    if networks.empty or pathology.empty:
+        return ""
+    best = networks.loc[networks["auroc_mean"].idxmax(), "method"]
+    part = pathology[
+        (pathology["method"] == best) & (pathology["score"] == "thesis") & (pathology["members"] == "single")
+    ].dropna(subset=["auroc_mean"])
+    if len(part) < 2:
+        return ""
+    high, low = part.loc[part["auroc_mean"].idxmax()], part.loc[part["auroc_mean"].idxmin()]
+    worse = part[part["auroc_mean"] < 0.5]
+    text = (
+        f"{label(best)} finds {label(high['pathology'])} best ({number(high['auroc_mean'])}) and "
+        f"{label(low['pathology'])} worst ({number(low['auroc_mean'])}, slice-wise against healthy scans)"
+    )
+    if len(worse):
+        text += f"; below 0.5, so worse than a guess: {', '.join(map(label, worse['pathology']))}"
+    return text + "."
+
+
+def on_localisation(segmentation: pd.DataFrame) -> str:
+    """Name the best Dice and its ceiling."""
+    part = segmentation[(segmentation["subset"] == "all") & (segmentation["level"] == "volume")]
+    real = part[(part["threshold"] == "calibrated") & part["method"].isin(list(METHODS))].dropna(
+        subset=["dice_mean"]
+    )
+    if real.empty:
+        return "Localisation (Dice) was not computed: no abnormal test scan with a lesion mask."
+    best = real.loc[real["dice_mean"].idxmax()]
+    ceiling = part[(part["threshold"] == "oracle") & (part["method"] == best["method"])]["dice_mean"].iloc[0]
+    text = (
+        f"Localisation: the best network's Dice per volume is {number(best['dice_mean'])} ({label(best['method'])}); "
+        f"no threshold could lift it above {number(ceiling)}"
+    )
+    atlas = part[(part["threshold"] == "calibrated") & (part["method"] == "statistical_atlas")].dropna(
+        subset=["dice_mean"]
+    )
+    if len(atlas):
+        text += f"; the statistical atlas, without a network, has {number(atlas['dice_mean'].iloc[0])}"
+    return text + "."
+
+
+def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Return the sentences that lead the report, the confound apart."""
+    summary, paired = tables["detection_summary"], tables["detection_paired"]
+    sentences = [
+        against_trivial(summary, paired, protocol) for protocol in ("slice_healthy", "clinical", "volume")
+    ]
+    sentences.append(against_published(summary, paired, "slice_healthy"))
+    sentences.append(on_pathologies(tables["pathology"], summary))
+    sentences.append(on_localisation(tables["segmentation_summary"]))
+    for protocol, what in _WHAT.items():
+        rows = main_rows(summary, protocol)
+        rows = rows[~rows["note"].str.startswith("has no ")]
+        if len(rows) and rows["auroc_mean"].isna().all():
+            sentences.append(f"Not computed, {what}: {rows['note'].iloc[0]}.")
+    return [sentence for sentence in sentences if sentence]

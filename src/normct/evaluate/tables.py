@@ -1,0 +1,43 @@
+"""Writing and reading the tables of this stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from normct.common.files import atomic
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table whose bytes depend on its values alone: six significant digits, empty for unknown."""
+    with atomic(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table of this stage; names such as ``n/a`` stay text, empty numbers become NaN."""
+    table = pd.read_csv(path, keep_default_na=False, na_values={}, dtype=str)
+    text = {
+        "protocol",
+        "members",
+        "method",
+        "score",
+        "seed",
+        "reason",
+        "note",
+        "pathology",
+        "group",
+        "role",
+        "participant_id",
+        "reasons",
+        "against",
+        "rival",
+        "subset",
+        "level",
+        "threshold",
+    }
+    for name in table.columns:
+        if name not in text or (name == "threshold" and "target_specificity" in table):
+            table[name] = pd.to_numeric(table[name].where(table[name] != ""))
+    return table

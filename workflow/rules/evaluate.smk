@@ -1,0 +1,166 @@
+"""evaluate: tables, curves, statistics and the report, of the test scans."""
+
+import json
+
+EVALUATED = [p.participant_id for p in PARTICIPANTS if p.role == "test"]
+EVALUATE_TABLES = [
+    "detection",
+    "detection_summary",
+    "detection_paired",
+    "pathology",
+    "operating_points",
+    "cohort",
+    "set_aside",
+]
+SEGMENTATION_TABLES = ["segmentation", "segmentation_summary", "segmentation_volumes"]
+EVALUATE_FIGURES = [
+    "figure_4_1_cohort",
+    "figure_6_1_roc",
+    "figure_6_2_pr",
+    "figure_6_3_samples",
+    "figure_6_4_samples",
+    "figure_a_1_losses",
+]
+# networks of the tables, and stage 1 where one of them starts from it
+EVALUATED_NETWORKS = sorted(
+    {(method, seed) for method, seed, _ in NETWORKS}
+    | {(STAGE1, seed) for method, seed, _ in NETWORKS if METHODS[method].pretrained}
+)
+EVALUATE_COHORT = {
+    "participants": f"{ROOT}/cohort/participants.tsv",
+    "quality": expand(f"{ROOT}/preprocess/{{subject}}/quality.json", subject=list(BY_ID)),
+}
+EVALUATE_SCORES = {
+    "scores": expand(f"{ROOT}/score/subjects/{{subject}}.parquet", subject=EVALUATED),
+    "volumes": expand(f"{ROOT}/score/subjects/{{subject}}.json", subject=EVALUATED),
+}
+EVALUATE_MAPS = {
+    "maps": expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=EVALUATED),
+    "slices": expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=EVALUATED),
+}
+
+
+rule evaluate_detection:
+    """AUROC and AUPR by protocol and pathology, intervals over patients, paired differences, operating points."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_SCORES,
+        calibration=CALIBRATION,
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{table}}.csv", table=EVALUATE_TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        settings=json.dumps(config["evaluate"]),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.detection"),
+    log:
+        f"{ROOT}/logs/evaluate/detection.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=60,
+    shell:
+        "python -m normct.evaluate.detection --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --scores {params.scores:q} --calibration {input.calibration:q} --settings {params.settings:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_segmentation:
+    """Dice of the thresholded residual on the 1 mm grid, at the calibrated threshold and at the best possible one."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_MAPS,
+        calibration=CALIBRATION,
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{table}}.csv", table=SEGMENTATION_TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        maps=f"{ROOT}/score/maps",
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.segmentation"),
+    log:
+        f"{ROOT}/logs/evaluate/segmentation.log",
+    threads: 2
+    resources:
+        mem_mb=lambda wc, attempt: 1500 * attempt,
+        runtime=120,
+    shell:
+        "python -m normct.evaluate.segmentation --participants {input.participants:q}"
+        " --preprocess {params.preprocess:q} --maps {params.maps:q} --calibration {input.calibration:q}"
+        " --threads {threads} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_figures:
+    """The thesis's figures 4.1, 6.1 to 6.4 and A.1."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_SCORES,
+        **EVALUATE_MAPS,
+        index=expand(f"{ROOT}/preprocess/{{subject}}/slices.tsv", subject=EVALUATED),
+        histories=[f"{ROOT}/train/{method}/seed-{seed}/history.csv" for method, seed in EVALUATED_NETWORKS],
+        tables=expand(f"{ROOT}/evaluate/{{table}}.csv", table=["detection_summary", "cohort"]),
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{figure}}.png", figure=EVALUATE_FIGURES),
+            caption="../report/figures.rst",
+            category="Figures",
+        ),
+        expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_FIGURES),
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        maps=f"{ROOT}/score/maps",
+        train=f"{ROOT}/train",
+        networks=" ".join(f"{method}/seed-{seed}" for method, seed in EVALUATED_NETWORKS),
+        slices=config["evaluate"]["slices"],
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.figures"),
+    log:
+        f"{ROOT}/logs/evaluate/figures.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m normct.evaluate.figures --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --scores {params.scores:q} --maps {params.maps:q} --train {params.train:q} --networks {params.networks}"
+        " --tables {params.out:q} --slices {params.slices} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_report:
+    """One self-contained page, and the same as Markdown: what the numbers say, tables, figures, methods text."""
+    input:
+        tables=expand(f"{ROOT}/evaluate/{{table}}.csv", table=EVALUATE_TABLES + SEGMENTATION_TABLES),
+        png=expand(f"{ROOT}/evaluate/{{figure}}.png", figure=EVALUATE_FIGURES),
+        svg=expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_FIGURES),
+    output:
+        html=report(f"{ROOT}/evaluate/report.html", caption="../report/report.rst", category="Report"),
+        summary=f"{ROOT}/evaluate/summary.md",
+    params:
+        tables=f"{ROOT}/evaluate",
+        settings=json.dumps(
+            {
+                "title": config["handoff"]["title"],
+                "synthetic": SYNTHETIC,
+                **{name: config[name] for name in ("preprocess", "train", "score", "evaluate")},
+            }
+        ),
+        code=code("normct.evaluate.report"),
+    log:
+        f"{ROOT}/logs/evaluate/report.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 500 * attempt,
+        runtime=10,
+    shell:
+        "python -m normct.evaluate.report --tables {params.tables:q} --settings {params.settings:q}"
+        " --html {output.html:q} --summary {output.summary:q} > {log:q} 2>&1"
