@@ -61,7 +61,8 @@ def model_card(
         if training["synthetic"]
         else "head CT of one cohort"
     )
-    score = config["score"]
+    score, head, n = config["score"], config["score"]["head"], calibration["n_healthy"]
+    warning, engine = calibration["warning"], config["preprocess"]["skullstrip"]["engine"]
     lines = [
         f"# Model card: {name}",
         "",
@@ -69,32 +70,32 @@ def model_card(
         "",
         "## What it is",
         "Networks that learnt healthy head CT and score what departs from it "
-        "(Venkatakrishnan 2020, arXiv 2011.05428), with the atlas, the scales and the thresholds that go with them.",
+        "(Venkatakrishnan 2020, arXiv 2011.05428), with the atlas, scales and thresholds that go with them.",
         "",
         "| method | seeds | source |",
         "|---|---|---|",
         *(f"| {m.label} (`{m.name}`) | {seeds} | {m.citation} |" for m in methods),
         "",
-        f"Score: λ = {score['lambda']}, transforms: {score['transforms']}, head: {score['head']['combine']} of the three "
-        f"probabilities, {score['head']['anomaly']}. Skull stripping: {config['preprocess']['skullstrip']['engine']}.",
+        f"Score: λ = {score['lambda']}, transforms: {score['transforms']}, head: {head['combine']} of its "
+        f"three probabilities, {head['anomaly']}. Skull stripping: {engine}.",
         "",
         "## Training data",
         f"Trained on {data}: {training['scans']} healthy training scans, {training['slices']} usable slices; "
-        f"{training['stop']} healthy scans decided when training stopped, {calibration['n_healthy']} set scales, "
-        "thresholds and percentiles. No abnormal scan was used.",
+        f"{training['stop']} healthy scans decided when training stopped, {n} set scales, thresholds and "
+        "percentiles. No abnormal scan was used.",
         "",
         "## Intended use",
         "Ranking unenhanced head CT of adults for research, where each result is looked at by a radiologist.",
         "",
         "## Limits",
-        *(["- The networks have seen no patient: the figures show that the machinery works, nothing about disease."]
+        *(["- The networks have seen no patient: figures show working machinery, nothing of disease."]
           if training["synthetic"] else []),
-        *([f"- {calibration['warning'][0].upper()}{calibration['warning'][1:]}."] if calibration["warning"] else []),
-        f"- A percentile is a rank among {calibration['n_healthy']} healthy scans and no finer than that.",
-        "- Another scanner, slice thickness, reconstruction kernel or age group than the training scans' can look "
+        *([f"- {warning[0].upper()}{warning[1:]}."] if warning else []),
+        f"- A percentile is a rank among {n} healthy scans and no finer than that.",
+        "- A scanner, slice thickness, reconstruction kernel or age group that training lacked can look "
         "abnormal; compare with the `acquisition` baseline before believing a difference.",
-        "- A score that is not high does not exclude disease: small, skull-base and subarachnoid findings, and thin "
-        "subdural ones, are easily missed.",
+        "- A score that is not high does not exclude disease: small, skull-base, subarachnoid and thin "
+        "subdural findings are easily missed.",
         "- Children, contrast-enhanced scans, and scans after surgery were not provided for.",
         "",
     ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Calibration: the scale of the residual, thresholds and healthy distributions, from scans of role ``calibrate`` only.
+"""Calibration: scale of the residual, thresholds and healthy distributions, from ``calibrate`` scans only.
 
-No volume is scored with statistics it helped to make: training and test scans are refused here, whoever lists them.
-Early-stopping scans stand in only where a cohort has no other validation patient, with a warning.
+No volume is scored with statistics it helped to make: training and test scans are refused here, whoever lists
+them. Early-stopping scans stand in only where a cohort has no other validation patient, with a warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RANGES = {ATLAS_MAP: 50.0}
 
 
 class TailQuantile:
-    """Streaming quantile of non-negative values: a fixed histogram, so memory does not grow with the scans."""
+    """Streaming quantile of non-negative values: a fixed histogram, so memory does not grow."""
 
     def __init__(self, top: float) -> None:
         self.top, self.largest = top, 0.0
@@ -67,7 +67,7 @@ def refuse_leaks(raws: Iterable[Raw]) -> str | None:
     """
     roles = {raw.participant_id: raw.role for raw in raws}
     if roles and set(roles.values()) == {"stop"}:
-        return "the scans that stopped the training calibrate too, for there is one validation patient; add others"
+        return "there is one validation patient, whose scans stop training and calibrate too; add others"
     wrong = [f"{subject} ({role})" for subject, role in roles.items() if role != "calibrate"]
     if wrong:
         raise NormctError(
@@ -109,24 +109,24 @@ def thresholds(
     per_seed : dict of dict
         Of each seed's own residual.
     """
-    tails: dict[tuple[str, str | None], TailQuantile] = {}
+    tails: dict[str, TailQuantile] = {}
     for read in maps:
         found = read()
-        for name in found:
-            method, _, seed = name.partition("/seed-")
-            tail = tails.setdefault((method, seed or None), TailQuantile(RANGES.get(method, 2.0)))
-            tail.add(np.abs(found[name].astype(np.float32)))
-        for method in {name.partition("/seed-")[0] for name in found} - {ATLAS_MAP}:
-            tails.setdefault((method, None), TailQuantile(2.0)).add(np.abs(mean_map(found, method)))
-    per_method = {
-        method: tail.threshold(rate)
-        for (method, seed), tail in sorted(tails.items(), key=str)
-        if seed is None
-    }
+        means = {name.partition("/seed-")[0] for name in found} - {ATLAS_MAP}
+        for name, values in [
+            *found.items(),
+            *((method, mean_map(found, method)) for method in sorted(means)),
+        ]:
+            tail = tails.setdefault(name, TailQuantile(RANGES.get(name, 2.0)))
+            tail.add(np.abs(values.astype(np.float32)))
+    per_method: dict[str, float] = {}
     per_seed: dict[str, dict[str, float]] = {}
-    for (method, seed), tail in sorted(tails.items(), key=str):
-        if seed is not None:
+    for name, tail in sorted(tails.items()):
+        method, _, seed = name.partition("/seed-")
+        if seed:
             per_seed.setdefault(method, {})[seed] = tail.threshold(rate)
+        else:
+            per_method[method] = tail.threshold(rate)
     return per_method, per_seed
 
 
@@ -165,7 +165,9 @@ def calibrate(
         for row in volume_scores(raw, slice_scores(raw, alpha, settings)):
             by_score = healthy.setdefault(row.method, {}).setdefault(row.score, {})
             by_score.setdefault(row.seed, []).append(row.value)
-    few = f"{len(raws)} healthy calibration scans: percentiles and thresholds are coarse; {FEW} or more are wanted"
+    few = (
+        f"{len(raws)} healthy calibration scans: percentiles and thresholds are coarse; {FEW} or more wanted"
+    )
     warnings = [few] * (len(raws) < FEW) + [shared] * bool(shared)
     return {
         "n_healthy": len(raws),

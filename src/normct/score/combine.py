@@ -68,7 +68,7 @@ def slice_table(
         "method": np.repeat([s.method for s in scores], depth) if scores else [],
         "score": np.repeat([s.score for s in scores], depth) if scores else [],
         "seed": np.repeat([s.seed for s in scores], depth) if scores else [],
-        "value": np.concatenate([s.values for s in scores]) if scores else [],
+        "value": np.concatenate([s.per_slice for s in scores]) if scores else [],
     }
     data |= {
         name: np.tile(raw.arrays[name], repeats) for name in ("z", "brain_pixels", "lesion_pixels", "usable")

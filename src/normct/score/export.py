@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -38,27 +39,28 @@ def export(folder: Path, subjects: Iterable[str], slices: Path, volumes: Path) -
         Rows of the table of slices.
     """
     rows = 0
-    with atomic(slices) as part, atomic(volumes) as volume_part:
-        with (
-            part.open("wb") as raw,
-            gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
-            io.TextIOWrapper(packed, "utf-8", newline="") as text,
-            volume_part.open("w", encoding="utf-8", newline="") as volume_text,
-        ):
-            text.write(",".join(SLICES) + "\n")
-            volume_text.write(",".join(VOLUMES) + "\n")
-            style = {"index": False, "header": False, "float_format": "%.9g", "lineterminator": "\n"}
-            for subject in subjects:
-                table = pd.read_parquet(folder / f"{subject}.parquet")
-                usable = table.loc[table["usable"], list(SLICES)]
-                usable.to_csv(text, **style)
-                rows += len(usable)
-                if table.empty:
-                    continue
-                scan = table.loc[0, ["participant_id", "group", "pathology", "split"]].to_dict()
-                scores = pd.DataFrame(read_json(folder / f"{subject}.json")["volumes"]).assign(**scan)
-                if len(scores):
-                    scores[list(VOLUMES)].to_csv(volume_text, **style)
+    style: Any = {"index": False, "header": False, "float_format": "%.9g", "lineterminator": "\n"}
+    with (
+        atomic(slices) as part,
+        atomic(volumes) as volume_part,
+        part.open("wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, "utf-8", newline="") as text,
+        volume_part.open("w", encoding="utf-8", newline="") as volume_text,
+    ):
+        text.write(",".join(SLICES) + "\n")
+        volume_text.write(",".join(VOLUMES) + "\n")
+        for subject in subjects:
+            table = pd.read_parquet(folder / f"{subject}.parquet")
+            usable = table.loc[table["usable"], list(SLICES)]
+            usable.to_csv(text, **style)
+            rows += len(usable)
+            scores = pd.DataFrame(read_json(folder / f"{subject}.json")["volumes"])
+            if scores.empty:
+                continue
+            for name in ("participant_id", "group", "pathology", "split"):
+                scores[name] = table[name].iloc[0]
+            scores[list(VOLUMES)].to_csv(volume_text, **style)
     return rows
 
 

@@ -29,8 +29,8 @@ class Raw:
         A slice each, axis 0 is z: ``z``, ``usable``, ``brain_pixels``, ``lesion_pixels`` (240×240 grid),
         ``trivial/<name>``, ``<method>/<seed>/residual_l2`` (155,), and of methods with a head
         ``<method>/<seed>/log_p`` (155, transforms, 3), natural logarithm, float32. Once a network:
-        ``<method>/<seed>/blank_l2`` and ``blank_log_p``, its response to an empty slice (already filled in for
-        blank slices). ``acquisition``: one number a scan, NaN when nothing was measured.
+        ``<method>/<seed>/blank_l2`` and ``blank_log_p``, its response to an empty slice (already filled in
+        for blank slices). ``acquisition``: one number a scan, NaN when nothing was measured.
     """
 
     participant_id: str
@@ -70,7 +70,7 @@ def write_maps(path: str | Path, maps: dict[str, NDArray[np.float16]]) -> None:
 
 
 def read_maps(path: str | Path) -> dict[str, NDArray[np.float16]]:
-    """Read the maps of one scan: signed residuals of its brain pixels, in the order of ``SliceStore.mask``."""
+    """Read one scan's maps: signed residuals of its brain pixels, in the order of ``SliceStore.mask``."""
     with np.load(path, allow_pickle=False) as content:
         return {name: content[name] for name in content.files}
 

@@ -1,4 +1,4 @@
-"""Inference of one scan: every method and seed, residuals and head probabilities stored raw, and trivial measures.
+"""Inference of one scan: raw residuals and head probabilities of every method and seed, and trivial measures.
 
 Nothing is weighted or pooled here, so that λ, α or the way of averaging can change without a new inference.
 """
@@ -98,12 +98,12 @@ def score_network(
     Returns
     -------
     arrays : dict of ndarray
-        ``residual_l2`` (155,), ``blank_l2`` (), with a head also ``log_p`` (155, T, 3) and ``blank_log_p`` (T, 3).
+        ``residual_l2`` (155,), ``blank_l2`` (), with a head ``log_p`` (155, T, 3), ``blank_log_p`` (T, 3).
         Slices without brain are all alike: the response to one empty image stands for each.
     residual_map : ndarray of float16
         Signed residual of the brain pixels, in the order of ``store.mask``.
     """
-    filled = store.mask.any(axis=(1, 2))
+    filled = np.asarray(store.mask.any(axis=(1, 2)))
     # the last image is the empty slice: one pass answers for scan and blank alike
     images = np.zeros((int(filled.sum()) + 1, 1, *store.image.shape[1:]), np.float32)
     images[:-1, 0] = store.image[filled]
@@ -123,6 +123,7 @@ def score_network(
 
 def infer(
     store: SliceStore,
+    *,
     role: str,
     measures: dict[str, Any],
     networks: Iterable[Network],
@@ -136,7 +137,7 @@ def infer(
     store : SliceStore
         Slices; those of a scan that was set aside give empty arrays and no maps.
     role : str
-        stop, calibrate, test or unlabelled. A training scan is refused: its residual would be an in-sample one.
+        stop, calibrate, test or unlabelled. A training scan is refused: its residual would be in-sample.
     measures : dict
         ``measures`` of ``quality.json``.
     networks : iterable of Network
@@ -214,7 +215,10 @@ def main(argv: list[str] | None = None) -> None:
         atlas = {name: content[name] for name in content.files}
     networks = [Network(method, seed, Path(weights)) for method, seed, weights in args.network]
     store = read_slices(args.slices)
-    raw, maps = infer(store, args.role, read_json(args.quality)["measures"], networks, atlas, args.settings)
+    measures = read_json(args.quality)["measures"]
+    raw, maps = infer(
+        store, role=args.role, measures=measures, networks=networks, atlas=atlas, settings=args.settings
+    )
     write_raw(args.raw, raw)
     write_maps(args.maps, maps)
     log.info(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,14 +22,15 @@ def standing(value: float, healthy: Sequence[float], own: bool = False) -> dict[
     -------
     dict
         ``rank``: number of healthy scans with a lower score (a tie counts as not lower); ``n_healthy``;
-        ``percentile``: 100 · rank/(n + 1), whole numbers up to 998 scans, a decimal for each further factor of ten,
-        None without healthy scans; ``higher_than_all``.
+        ``percentile``: 100 · rank/(n + 1), cut (never rounded up to 100) to whole numbers below 999 scans,
+        to a decimal more for each further factor of ten; None without healthy scans. ``higher_than_all``.
     """
     others = list(healthy)
     if own:
         others.remove(min(others, key=lambda other: abs(other - value)))
     n = len(others)
     rank = sum(other < value for other in others)
-    digits = max(0, math.floor(math.log10(n + 1)) - 2)
-    percentile = round(100.0 * rank / (n + 1), digits) if n else None
+    digits = max(0, len(str(n + 1)) - 3)
+    cut = rank * 10 ** (2 + digits) // (n + 1)
+    percentile = (cut / 10**digits if digits else cut) if n else None
     return {"rank": rank, "n_healthy": n, "percentile": percentile, "higher_than_all": n > 0 and rank == n}

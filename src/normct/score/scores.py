@@ -50,12 +50,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class SliceScore:
-    """Scores of one method over all slices of a scan; ``values`` has shape (155,)."""
+    """Scores of one method over all slices of a scan; ``per_slice`` has shape (155,)."""
 
     method: str
     score: str
     seed: str
-    values: NDArray[np.float64]
+    per_slice: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def volume_scores(raw: Raw, slices: list[SliceScore]) -> list[VolumeScore]:
         return []
     usable = raw.arrays["usable"]
     result = [
-        VolumeScore(s.method, s.score, s.seed, float(s.values[usable].mean()))
+        VolumeScore(s.method, s.score, s.seed, float(s.per_slice[usable].mean()))
         for s in slices
         if s.method not in TRIVIAL or TRIVIAL[s.method].volume_score
     ]

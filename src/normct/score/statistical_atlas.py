@@ -1,7 +1,7 @@
-"""Statistical atlas: mean and spread of every brain voxel over the healthy training scans, and of what goes with it.
+"""Statistical atlas: mean and spread of every brain voxel over the healthy training scans.
 
-The network-free rival of every method, and the healthy reference of the trivial baselines. Scans are read one after
-the other, so memory does not grow with their number.
+The network-free rival of every method, and the healthy reference of the trivial baselines. Scans are read one
+after the other, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def hu_window(normalisation: str, window: Iterable[float]) -> tuple[float, float]:
-    """Return the HU of the stored values 0 and 1; after a min-max normalisation there is no HU left: (0, 1)."""
+    """Return the HU of the stored values 0 and 1; after min-max normalisation no HU is left: (0, 1)."""
     low, high = window
     return (float(low), float(high)) if normalisation == "window" else (0.0, 1.0)
 
@@ -35,9 +35,9 @@ def voxel_statistics(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and predictive SD of each voxel from its sums over scans.
 
-    The variance is shrunk to the pooled one by ``prior`` pseudo-scans, so that a voxel seen twice in near agreement
-    does not claim certainty, and widened by 1 + 1/n for the mean's own uncertainty. A voxel no healthy scan had
-    brain in takes the brain's overall mean and spread.
+    The variance is shrunk to the pooled one by ``prior`` pseudo-scans, so that a voxel seen twice in near
+    agreement does not claim certainty, and widened by 1 + 1/n for the mean's own uncertainty. A voxel without
+    healthy brain takes the brain's overall mean and spread.
 
     Parameters
     ----------
@@ -82,9 +82,10 @@ def build(
     Returns
     -------
     dict of ndarray
-        ``mean``, ``sd`` float32 (155, 128, 128) in stored units; ``count`` uint16; ``area`` (155,) mean brain pixels
-        on the 240×240 grid, ``peak_z``; ``hu_mean``, ``hu_sd`` (155,); ``acquisition_mean``, ``acquisition_sd``
-        in the order of ``trivial.ACQUISITION`` (NaN where never measured); ``scans``, ``slices``.
+        ``mean``, ``sd`` float32 (155, 128, 128) in stored units; ``count`` uint16; ``area`` (155,) mean brain
+        pixels on the 240×240 grid, ``peak_z``; ``hu_mean``, ``hu_sd`` (155,); ``acquisition_mean``,
+        ``acquisition_sd`` in the order of ``trivial.ACQUISITION`` (NaN where never measured); ``scans``,
+        ``slices``.
     """
     shape = (DEPTH, SIZE, SIZE)
     total, squares = np.zeros(shape), np.zeros(shape)
@@ -153,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     window = hu_window(args.settings["normalisation"], args.settings["window"])
     atlas = build(scans, window, args.settings["prior_scans"], args.settings["sd_floor"])
     with atomic(args.out) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, **atlas)
+        np.savez_compressed(handle, **cast(dict[str, Any], atlas))
     log.info("statistical atlas of %d scans, %d usable slices", atlas["scans"], atlas["slices"])
 
 

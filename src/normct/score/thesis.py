@@ -17,7 +17,7 @@ def head_score(log_p: NDArray, combine: str = "mean", anomaly: str = "1-p") -> N
     combine : {"mean", "product"}
         p of a transform from its three parts.
     anomaly : {"1-p", "p"}
-        "1-p" as the thesis's text means it (the relationship is "inverse"); "p" is its formula read literally.
+        "1-p" as the thesis's text means it ("inverse" relationship); "p" is its formula read literally.
 
     Returns
     -------
@@ -53,8 +53,8 @@ def spread_alpha(residual_l2: NDArray, s_c: NDArray | None) -> float:
     Parameters
     ----------
     residual_l2, s_c : ndarray
-        Usable slices of healthy calibration scans, shape (slices,). ``s_c`` is None for a method without a head:
-        α is then 1/SD, so that the score counts healthy standard deviations and seeds can be averaged.
+        Usable slices of healthy calibration scans, shape (slices,). ``s_c`` is None for a method without a
+        head: α is then 1/SD, so that the score counts healthy standard deviations and seeds can be averaged.
     """
     spread = float(np.std(residual_l2))
     if spread == 0.0:

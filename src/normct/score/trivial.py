@@ -21,7 +21,7 @@ ACQUISITION_FLOOR = (0.25, 0.25, 2.0, 0.01)
 
 
 def slice_means(store: SliceStore, window: tuple[float, float]) -> NDArray[np.float64]:
-    """Return the mean over the brain of each slice, in HU of ``window``; NaN where there is no brain. Shape (155,)."""
+    """Return the mean over the brain of each slice in HU of ``window``, shape (155,); NaN without brain."""
     pixels = store.mask.sum(axis=(1, 2))
     total = store.image.astype(np.float64).sum(axis=(1, 2), where=store.mask)
     mean = np.divide(total, pixels, out=np.full(len(pixels), np.nan), where=pixels > 0)
@@ -53,9 +53,9 @@ def slice_measures(
     Returns
     -------
     dict of ndarray
-        ``brain_area`` (240×240 pixels), ``slice_position`` (minus the distance to the slice of largest mean area),
-        ``mean_hu`` (HU from the healthy mean at that position), ``statistical_atlas`` (mean |z|); shape (155,).
-        A slice without brain departs from nothing: its ``mean_hu`` and ``statistical_atlas`` are 0.
+        Shape (155,): ``brain_area`` (240×240 pixels), ``slice_position`` (minus the distance to the slice of
+        largest mean area), ``mean_hu`` (HU from the healthy mean at that position), ``statistical_atlas``
+        (mean |z|). A slice without brain departs from nothing: its last two are 0.
     """
     pixels = store.mask.sum(axis=(1, 2))
     distance = np.abs(slice_means(store, window) - atlas["hu_mean"])
@@ -75,7 +75,7 @@ def acquisition_distance(measures: Mapping[str, Any], atlas: Mapping[str, NDArra
     measures : mapping
         ``measures`` of ``quality.json``.
     atlas : mapping
-        ``acquisition_mean`` and ``acquisition_sd`` of ``statistical_atlas.npz``, in the order of ``ACQUISITION``.
+        ``acquisition_mean``, ``acquisition_sd`` of ``statistical_atlas.npz``, ordered as ``ACQUISITION``.
     """
     distances = [
         abs(float(measures[name]) - mean) / sd
