@@ -143,7 +143,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if isinstance(manifest, dict) and manifest.get("format") != FORMAT:
         version = manifest.get("created_by", "an unknown version")
         raise BundleError(
-            [f"format {manifest.get('format')}: made by normct {version}; this version reads {FORMAT}"]
+            [f"format {manifest.get('format')}: made by {version}; this version reads {FORMAT}"]
         )
     faults = [
         f"{MANIFEST}: {'.'.join(map(str, e.absolute_path)) or 'content'}: {e.message}"
@@ -301,6 +301,7 @@ def write_bundle(
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, part / name)
         for name, text in texts.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(text, "utf-8")
         entries = {
             name: {"size": (part / name).stat().st_size, "sha256": sha256(part / name)}
