@@ -1,4 +1,4 @@
-"""A finished run in miniature, as the earlier stages would leave it, written with the project's own writers."""
+"""A finished run in miniature, as the earlier stages leave it, by the project's own writers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def small(data: np.ndarray) -> np.ndarray:
 
 
 def head(shape, affine, points, ball, delta, seed=0):
-    """HU of the atlas brain with skull and scalp on a native grid, with a ball of other density (atlas mm)."""
+    """HU of the atlas brain with skull and scalp on a native grid, with a ball (atlas mm)."""
     image, mask = ct_atlas()
     from scipy import ndimage
 
@@ -184,7 +184,7 @@ def write_shared(root: Path, roles: dict[str, str]) -> None:
         root / "score" / "calibration.json",
         {
             "thresholds": {METHOD: 0.12},
-            "healthy": {METHOD: {"thesis": {s: HEALTHY for s in ("0", "1", "all")}}},
+            "healthy": {METHOD: {"thesis": dict.fromkeys(("0", "1", "all"), HEALTHY)}},
         },
     )
 

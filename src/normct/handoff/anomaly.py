@@ -55,8 +55,8 @@ def read_residual(path: str | Path, method: str) -> NDArray[np.float32]:
 def atlas_map(store: SliceStore, residual: NDArray[np.float32]) -> NDArray[np.float32]:
     """Spread the residual of brain pixels over the 1 mm atlas grid.
 
-    The inverse of the preprocess resize. Values are interpolated among brain pixels only, so that the background's
-    zeros do not thin out what lies at the brain's rim (a subdural does).
+    The inverse of the preprocess resize. Values are interpolated among brain pixels only, so that the
+    background's zeros do not thin out what lies at the brain's rim (a subdural does).
 
     Parameters
     ----------

@@ -27,7 +27,8 @@ class Finding:
     volume_ml, mean, peak : float
         Volume; mean and peak signed difference, in HU where the HU window is fixed.
     side, level, depth : str
-        Left, right or midline of the patient; lower, middle or upper and front, middle or back third of the brain.
+        Left, right or midline of the patient; lower, middle or upper, and front, middle or back third of
+        the brain.
     voxel : list of int
         0-based index (i, j, k) in the original file of the peak.
     """
@@ -44,10 +45,10 @@ class Finding:
 
     @property
     def words(self) -> str:
-        """The finding as a clinician reads it: "hyperdense, 12 mL, left, middle third, front"."""
+        """The finding as a clinician reads it: "hyperdense, 12 mL, left, front, middle third"."""
         volume = f"{self.volume_ml:.0f}" if self.volume_ml >= 10 else f"{self.volume_ml:.1f}"
         depth = {"front": "front", "middle": "centre", "back": "back"}[self.depth]
-        return f"{self.kind}, {volume} mL, {self.side}, {self.level} third, {depth}"
+        return f"{self.kind}, {volume} mL, {self.side}, {depth}, {self.level} third"
 
     def record(self) -> dict[str, Any]:
         """Return the finding as plain values, with its words."""
@@ -72,6 +73,7 @@ def brain_box(brain: NDArray[np.bool_], atlas_affine: NDArray[np.float64]) -> ND
 def find(
     anomaly: Volume,
     brain: NDArray[np.bool_],
+    *,
     threshold: float,
     min_ml: float,
     to_atlas: NDArray[np.float64],

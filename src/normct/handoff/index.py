@@ -28,11 +28,14 @@ PAGED = ("test", "unlabelled")
 PACKAGES = ("normct", "numpy", "scipy", "nibabel", "torch", "antspyx", "nipype", "snakemake")
 # values that are places on someone's disk
 PLACES = {"results_dir", "new", "bundle", "participants", "atlas"}
-SUMMARY = (
-    "rank participant_id status quality score percentile n_healthy n_below higher_than_all marked_ml findings "
-    "strongest words reasons"
-).split()
-FINDINGS = "participant_id number kind volume_ml mean peak unit side level depth slice i j k words".split()
+SUMMARY = [
+    *("rank", "participant_id", "status", "quality", "score", "percentile", "n_healthy", "n_below"),
+    *("higher_than_all", "marked_ml", "findings", "strongest", "words", "reasons"),
+]
+FINDINGS = [
+    *("participant_id", "number", "kind", "volume_ml", "mean", "peak", "unit"),
+    *("side", "level", "depth", "slice", "i", "j", "k", "words"),
+]
 
 
 def read_roles(path: Path) -> dict[str, str]:

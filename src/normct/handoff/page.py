@@ -1,4 +1,4 @@
-"""Rendering: templates with everything escaped, a policy without remote sources, the picture of the healthy scores."""
+"""Rendering: templates with everything escaped, no remote sources, the picture of the scores."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def block(value: Any) -> Markup:
 def render(template: str, script: str | None, **values: Any) -> str:
     """Render a page that is whole in itself.
 
-    Style and script are inline and named by hash in the Content-Security-Policy, which allows nothing else but
-    pictures as data URIs: the page can reach no network, wherever it is opened from.
+    Style and script are inline and named by hash in the Content-Security-Policy, which allows nothing else
+    but pictures as data URIs: the page can reach no network, wherever it is opened from.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Settings:
     title : str
     synthetic : bool
     hu_range : list of float or None
-        HU mapped to [0, 1] by preprocessing; None where there is no fixed window, differences then have no unit.
+        HU mapped to [0, 1] by preprocessing; None where there is no fixed window: differences have no unit.
     voxel_fpr : float
         Share of healthy voxels above the threshold.
     viewer : dict
@@ -78,7 +78,7 @@ class Settings:
     synthetic: bool
     hu_range: list[float] | None
     voxel_fpr: float
-    viewer: dict[str, float]
+    viewer: dict[str, Any]
 
     @property
     def scale(self) -> float:
@@ -92,7 +92,7 @@ class Settings:
 
 
 def draw(
-    folder: Path, subject: str, sources: Sources, store: SliceStore, score: Score, settings: Settings
+    folder: Path, subject: str, *, sources: Sources, store: SliceStore, score: Score, settings: Settings
 ) -> dict[str, Any]:
     """Write the NIfTI files into ``folder`` and return what page and record show.
 
@@ -118,15 +118,19 @@ def draw(
     box = brain_box(store.brain, atlas.affine)
     inside = brain.data > 0
     findings, marked = find(
-        anomaly, inside, threshold, settings.min_finding_ml, np.linalg.inv(transform), box
+        anomaly,
+        inside,
+        threshold=threshold,
+        min_ml=settings.min_finding_ml,
+        to_atlas=np.asarray(np.linalg.inv(transform), float),
+        box=box,
     )
     write_volume(folder / "anomaly_map.nii.gz", anomaly)
     write_volume(folder / "anomaly_mask.nii.gz", Volume(marked, ct.affine))
     write_volume(folder / "brain_mask.nii.gz", brain)
 
     step = settings.scale / 80  # 1 HU with the default window
-    sizes = settings.viewer
-    packed = pack_view(ct, anomaly, step, int(sizes["pixels"]), int(sizes["max_slices"]), sizes["max_mb"])
+    packed = pack_view(ct, anomaly, step, **settings.viewer)
     view = packed["frame"]
     numbers = [view.number(int(p)) for p in view.slices]
     listed = [
@@ -182,7 +186,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         (folder / "index.html").write_text(page, "utf-8")
         return record
     score = read_score(sources.scores, sources.calibration, settings.method)
-    drawn = draw(folder, subject, sources, store, score, settings)
+    drawn = draw(folder, subject, sources=sources, store=store, score=score, settings=settings)
     words = ordinal_words(score.value, score.healthy)
     page = render(
         "patient.html.j2",
@@ -271,7 +275,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser(__doc__, "normct.handoff.patient")
     options.add_argument("subject", help="participant ID")
     options.add_argument("out", type=Path, help="folder to write")
-    names = [name for name in Sources.__dataclass_fields__]
+    names = list(Sources.__dataclass_fields__)
     for name in names:
         options.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     options.add_argument("--settings", required=True, help="JSON with the fields of Settings")

@@ -11,7 +11,7 @@ NAME = "SHA256SUMS"
 
 
 def listed_files(folder: Path) -> list[str]:
-    """Return every file of the hand-off as a relative path; hidden files (Snakemake's marks) are not part of it.
+    """Return every file of the hand-off as a relative path, hidden ones (Snakemake's marks) left out.
 
     Links are not followed: a hand-off holds files of its own only.
     """

@@ -1,6 +1,7 @@
 """The scan's own axial slices, packed for the browser: oriented, cropped to the head, compressed.
 
-Radiological convention for any axis order or flip of the file: image left is the patient's right, anterior is up.
+Radiological convention for any axis order or flip of the file: image left is the patient's right, anterior
+is up.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def frame(ct: Volume, pixels: int, max_slices: int, scale: float = 1.0) -> Frame
 
 
 def cut(data: NDArray, affine: NDArray[np.float64], view: Frame) -> NDArray[np.float32]:
-    """Return the viewer's slices of an image on the scan's grid, shape (slices, height, width), antialiased."""
+    """Return the viewer's slices of an image on the scan's grid, (slices, height, width), antialiased."""
     source = oriented(data, affine)[view.slices, view.rows, view.columns]
     size = (view.width, view.height)
     planes = [
@@ -128,8 +129,8 @@ def _deflate(array: NDArray) -> str:
 def pack(hu: NDArray[np.float32], difference: NDArray[np.float32], step: float) -> dict[str, str]:
     """Compress slices for the page.
 
-    HU as int16, each pixel minus its left neighbour (mod 2^16), low and high bytes in planes of their own (three times
-    smaller than plain int16 under deflate); differences as int8 in units of ``step``.
+    HU as int16, each pixel minus its left neighbour (mod 2^16), low and high bytes in planes of their own
+    (smaller under deflate than plain int16); differences as int8 in units of ``step``.
 
     Returns
     -------
@@ -143,14 +144,14 @@ def pack(hu: NDArray[np.float32], difference: NDArray[np.float32], step: float) 
 
 
 def pack_view(
-    ct: Volume, anomaly: Volume, step: float, pixels: int, max_slices: int, max_mb: float
+    ct: Volume, anomaly: Volume, step: float, *, pixels: int, max_slices: int, max_mb: float
 ) -> dict[str, Any]:
     """Pack a scan, made coarser in-plane until it fits into ``max_mb``.
 
     Returns
     -------
     dict
-        ``frame``, ``hu`` and ``difference`` (arrays of the viewer's slices), ``data`` (what goes into the page).
+        ``frame``; ``hu`` and ``difference``, the viewer's slices; ``data``, what goes into the page.
     """
     for scale in SCALES:
         view = frame(ct, pixels, max_slices, scale)

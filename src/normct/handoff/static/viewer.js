@@ -43,7 +43,7 @@
     }
     plain.getContext("2d").putImageData(a, 0, 0);
     marked.getContext("2d").putImageData(b, 0, 0);
-    byId("slice-value").textContent = "Slice " + meta.slices[n] + " of " + meta.depth;
+    byId("slice-value").textContent = meta.slices[n] + " of " + meta.depth;
     slice.setAttribute("aria-valuetext", "slice " + meta.slices[n] + " of " + meta.depth);
     byId("opacity-value").textContent = opacity.value + " %";
     byId("threshold-value").textContent = Number(threshold.value).toFixed(meta.decimals) + " " + meta.unit;

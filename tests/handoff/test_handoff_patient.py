@@ -1,0 +1,93 @@
+"""A patient's page: what it says, what it must not say, and what happens when it fails."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+from handoff_case import METHOD, arguments, write_aside, write_shared, write_subject
+
+from normct.common.files import read_json
+from normct.handoff.page import ordinal_words, render, score_svg
+from normct.handoff.patient import Settings, Sources, main, make_patient
+
+
+def test_page_speaks_of_finding_score_and_limits(finished_run):
+    text = (finished_run / "handoff" / "patients" / "sub-high" / "index.html").read_text("utf-8")
+    assert "Research use only" in text
+    assert "Synthetic data" in text
+    assert "higher than all 4 healthy scans" in text
+    assert "What the model cannot see" in text
+    record = read_json(finished_run / "handoff" / "patients" / "sub-high" / "patient.json")
+    (finding,) = record["findings"]
+    assert finding["kind"] == "hyperdense" and finding["side"] == "left" and finding["depth"] == "front"
+    assert finding["volume_ml"] == pytest.approx(17.2, rel=0.15)  # a ball of 16 mm
+    assert finding["mean"] == pytest.approx(30, abs=4)
+
+
+def test_pages_reach_no_network_and_know_no_label(finished_run):
+    for page in (finished_run / "handoff").rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert "default-src 'none'" in unescape(text)
+        assert not re.search(r"(?:src|href|action)\s*=\s*[\"']?\s*(?:https?:)?//", text), page
+        assert "http://" not in text and "https://" not in text
+        assert "secretlabel" not in text
+        assert not re.search(r"\sstyle=|\son\w+=", text)  # the policy forbids both
+
+
+@pytest.mark.parametrize("subject", ["<script>alert(1)</script>", "../../x", "a\"b'c&"])
+def test_ids_and_reasons_are_escaped(subject):
+    text = render(
+        "aside.html.j2", None, subject=subject, title=subject, synthetic=False, quality=None, picture=None,
+        reasons=[subject], failed=False,
+    )  # fmt: skip
+    assert subject not in text or subject == "../../x"
+    assert "<script>alert" not in text
+
+
+def test_failure_becomes_a_page_and_leaves_nothing_half_written(tmp_path):
+    write_shared(tmp_path, {"sub-a": "test"})
+    write_aside(tmp_path, "sub-a", "unused")
+    (tmp_path / "preprocess" / "sub-a" / "slices.npz").write_bytes(b"no zip")
+    main(arguments(tmp_path, "sub-a"))
+    folder = tmp_path / "handoff" / "patients" / "sub-a"
+    record = read_json(folder / "patient.json")
+    assert record["status"] == "failed" and "see the log" in record["reasons"][0]
+    assert str(tmp_path) not in (folder / "index.html").read_text("utf-8")
+    assert sorted(p.name for p in folder.parent.rglob("*")) == ["index.html", "patient.json", "sub-a"]
+
+
+def test_map_that_does_not_fit_names_subject_and_remedy(tmp_path):
+    write_shared(tmp_path, {"sub-a": "test"})
+    write_subject(tmp_path, "sub-a", shape=(40, 40, 12), zooms=(5.0, 5.0, 14.0))
+    import numpy as np
+
+    np.savez(tmp_path / "score" / "maps" / "sub-a.npz", **{f"{METHOD}/seed-0": np.zeros(5, np.float16)})
+    main(arguments(tmp_path, "sub-a"))
+    folder = tmp_path / "handoff" / "patients" / "sub-a"
+    assert "Score the scan again" in read_json(folder / "patient.json")["reasons"][0]
+    assert not list(folder.glob("*.nii.gz"))
+
+
+def test_memory_and_disk_fail_the_job(tmp_path, monkeypatch):
+    """They are the machine's faults, which a retry mends: never a verdict on the scan."""
+    settings = Settings(**json.loads(arguments(tmp_path, "sub-a")[-1]))
+    sources = Sources(*[tmp_path] * len(Sources.__dataclass_fields__))
+    for error in (MemoryError(), OSError(28, "No space left on device")):
+
+        def broken(*_, error=error):
+            raise error
+
+        monkeypatch.setattr("normct.handoff.patient.make", broken)
+        with pytest.raises(type(error)):
+            make_patient(tmp_path / "out", "sub-a", sources, settings)
+        assert not (tmp_path / "out").exists()
+
+
+def test_words_claim_no_more_than_the_number_of_scans_allows():
+    assert ordinal_words(2.0, [1.0, 1.5]) == "higher than all 2 healthy scans"
+    assert ordinal_words(1.2, [1.0, 1.5]) == "higher than 1 of 2 healthy scans"
+    assert ordinal_words(0.5, [1.0, 1.5]) == "lower than all 2 healthy scans"
+    assert ordinal_words(1.0, [1.0]) == "not higher than the one healthy scan"
+    assert ordinal_words(1.0, []) == "no healthy scans to compare with"
+    assert score_svg(1.0, [1.0, 1.0]).count("circle") == 2  # no spread: nothing to divide by
