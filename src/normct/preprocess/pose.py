@@ -113,8 +113,8 @@ class MutualInformation:
         low = np.minimum(values.astype(np.int64), BINS - 2)
         share = values - low  # a first-order Parzen window: the metric has no steps
         cell = self.fixed_bin * BINS + low
-        joint = np.bincount(cell, 1 - share, BINS * BINS) + np.bincount(cell + 1, share, BINS * BINS)
-        joint = joint.reshape(BINS, BINS) / values.size
+        counts = np.bincount(cell, 1 - share, BINS * BINS) + np.bincount(cell + 1, share, BINS * BINS)
+        joint = counts.reshape(BINS, BINS) / values.size
         outer = joint.sum(1)[:, None] * joint.sum(0)
         used = joint > 0
         return float((joint[used] * np.log(joint[used] / outer[used])).sum())

@@ -94,8 +94,8 @@ def register(
     """
     if (mask.data > 0).sum() * mask.voxel_ml < LEAST_ML:
         return np.eye(4), Registration()
-    fixed, fixed_mask = _two_mm(target, target_mask)
-    moving, moving_mask = _two_mm(brain, mask)
+    fixed, fixed_mask = two_mm(target, target_mask)
+    moving, moving_mask = two_mm(brain, mask)
     metric = MutualInformation(fixed, moving, fixed_mask, FINE_MM)
     runner_up: Pose | None = None
     if initial is None:
@@ -121,7 +121,8 @@ def register(
     )
 
 
-def _two_mm(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
+def two_mm(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
+    """Return tissue image and mask as 2 mm copies, cut to the brain."""
     inside = mask.data > 0
     small = block_mean(crop(Volume(inside, mask.affine), inside), 2)
     return block_mean(tissue(image, mask), 2), Volume((small.data >= 0.5).astype(np.uint8), small.affine)
