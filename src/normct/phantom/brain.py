@@ -1,4 +1,4 @@
-"""The brain: ventricles and sulci by age, mass effect, tissue in HU, and the calcifications healthy people have."""
+"""The brain: ventricles and sulci by age, mass effect, density, and the calcifications of the healthy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from scipy import ndimage
 from normct.common.anatomy import HU_CSF, HU_GREY, HU_WHITE
 from normct.phantom.fields import Array, noise, smoothstep, upsample
 from normct.phantom.template import COARSE, SHAPE, Template, coordinates
-
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,9 @@ class Brain:
 
     def hu(self) -> Array:
         """Return the density of healthy tissue and CSF."""
-        return (self.csf * HU_CSF + (1 - self.csf) * (HU_GREY + self.white * (HU_WHITE - HU_GREY))).astype(np.float32)
+        return (self.csf * HU_CSF + (1 - self.csf) * (HU_GREY + self.white * (HU_WHITE - HU_GREY))).astype(
+            np.float32
+        )
 
 
 def shape_brain(base: Template, involution: Involution, shift: Array) -> Brain:
@@ -136,7 +137,9 @@ def normal_calcifications(
     def speck(name: str, centre: tuple[float, float, float], radius: float, density: float) -> None:
         low = [int(c - radius - 2 - o) for c, o in zip(centre, (-95, -130, -150), strict=True)]
         at = tuple(slice(max(a, 0), a + int(2 * radius + 5)) for a in low)
-        square = (x[at[0]] - centre[0]) ** 2 + (y[:, at[1]] - centre[1]) ** 2 + (z[:, :, at[2]] - centre[2]) ** 2
+        square = (
+            (x[at[0]] - centre[0]) ** 2 + (y[:, at[1]] - centre[1]) ** 2 + (z[:, :, at[2]] - centre[2]) ** 2
+        )
         inside = (square < radius**2) & (hu[at] < 100) & brain[at]
         hu[at][inside] = density
         found[name] = round(float(radius), 2)
@@ -149,7 +152,12 @@ def normal_calcifications(
             centre = (side * 24 + rng.normal(0, 1), -42 + rng.normal(0, 1), 9 + rng.normal(0, 1))
             speck(name, centre, rng.uniform(1.5, 4.0), rng.uniform(80, 140))
     if rng.random() < 0.1 + 0.1 * older:
-        speck("falx", (0, rng.uniform(20, 45), rng.uniform(40, 50)), rng.uniform(1.5, 4.0), rng.uniform(120, 300))
+        speck(
+            "falx",
+            (0, rng.uniform(20, 45), rng.uniform(40, 50)),
+            rng.uniform(1.5, 4.0),
+            rng.uniform(120, 300),
+        )
     if rng.random() < 0.02 + 0.12 * older:
         for side, name in ((-1, "pallidum_left"), (1, "pallidum_right")):
             speck(name, (side * 19, -3, 0), rng.uniform(1.0, 2.5), rng.uniform(60, 110))

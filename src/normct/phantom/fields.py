@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +28,7 @@ def spline_matrix(count: int, spacing: float) -> Array:
 
 
 def linear_matrix(count: int, positions: NDArray[np.floating]) -> Array:
-    """Return linear interpolation weights, shape (positions, count); positions outside take the end's value."""
+    """Return linear weights, shape (positions, count); positions outside take the end's value."""
     clipped = np.clip(positions, 0, count - 1)
     return np.clip(1 - np.abs(clipped[:, None] - np.arange(count)[None]), 0, None).astype(np.float32)
 
@@ -38,7 +40,7 @@ def gaussian_matrix(count: int, sigma: float) -> Array:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def separable(data: Array, matrices: tuple[Array, Array, Array]) -> Array:
+def separable(data: Array, matrices: Sequence[Array]) -> Array:
     """Apply one matrix to each of three axes, shape (a, b, c) to (a', b', c')."""
     result: Array = np.asarray(data, np.float32)
     for matrix in matrices:
@@ -49,13 +51,14 @@ def separable(data: Array, matrices: tuple[Array, Array, Array]) -> Array:
 
 def upsample(data: Array, factor: float, shape: tuple[int, ...]) -> Array:
     """Interpolate linearly; sample i of the result lies at i / factor of ``data``."""
-    return separable(data, tuple(linear_matrix(n, np.arange(m) / factor) for n, m in zip(data.shape, shape, strict=True)))  # type: ignore[arg-type]
+    sizes = zip(data.shape, shape, strict=True)
+    return separable(data, [linear_matrix(n, np.arange(m) / factor) for n, m in sizes])
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...], spacing: float) -> Array:
-    """Return a smooth random field of mean 0 and standard deviation 1; ``spacing`` in samples sets its scale."""
-    basis = tuple(spline_matrix(n, spacing) for n in shape)
-    field = separable(rng.standard_normal([b.shape[1] for b in basis]).astype(np.float32), basis)  # type: ignore[arg-type]
+    """Return a smooth random field of mean 0 and SD 1; ``spacing`` in samples sets its scale."""
+    basis = [spline_matrix(n, spacing) for n in shape]
+    field = separable(rng.standard_normal([b.shape[1] for b in basis]).astype(np.float32), basis)
     return (field - field.mean()) / max(float(field.std()), 1e-6)
 
 

@@ -46,7 +46,7 @@ def draw_build(rng: np.random.Generator, age: float) -> Build:
     return Build(
         csf_gap=float(np.clip(1.2 + 0.025 * (age - 20) + rng.normal(0, 0.3), 0.8, 4.0)),
         skull=float(rng.uniform(5.0, 8.0)),
-        scalp=float(rng.uniform(5.0, 8.0)),
+        scalp=float(rng.uniform(7.0, 11.0)),
         fat=float(rng.uniform(2.5, 7.0)),
         face_length=float(rng.uniform(0.93, 1.08)),
         neck_width=float(rng.uniform(0.88, 1.12)),
@@ -61,14 +61,18 @@ class Canvas:
         self.hu = hu
         self.x, self.y, self.z = coordinates()
 
-    def box(self, low: NDArray, high: NDArray) -> tuple[tuple[slice, slice, slice], tuple[Array, Array, Array]]:
+    def box(
+        self, low: NDArray, high: NDArray
+    ) -> tuple[tuple[slice, slice, slice], tuple[Array, Array, Array]]:
         """Return the index box between two MNI points and its open grids."""
         start = np.clip(np.floor(np.asarray(low) - ORIGIN), 0, None).astype(int)
         stop = np.clip(np.ceil(np.asarray(high) - ORIGIN) + 1, 0, SHAPE).astype(int)
         at = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
         return at, (self.x[at[0]], self.y[:, at[1]], self.z[:, :, at[2]])  # type: ignore[return-value]
 
-    def ellipsoid(self, centre: tuple[float, ...], radii: tuple[float, ...], margin: float = 0.0) -> tuple[tuple, Array]:
+    def ellipsoid(
+        self, centre: tuple[float, ...], radii: tuple[float, ...], margin: float = 0.0
+    ) -> tuple[tuple, Array]:
         """Return a box and, in it, about the distance in mm to an ellipsoid's surface (negative inside)."""
         c, r = np.array(centre, float), np.array(radii, float)
         at, grids = self.box(c - r - margin, c + r + margin)
@@ -76,7 +80,11 @@ class Canvas:
         return at, ((q - 1) * r.min()).astype(np.float32)
 
     def capsule(
-        self, start: tuple[float, ...], end: tuple[float, ...], radius: tuple[float, float], margin: float = 0.0
+        self,
+        start: tuple[float, ...],
+        end: tuple[float, ...],
+        radius: tuple[float, float],
+        margin: float = 0.0,
     ) -> tuple[tuple, Array]:
         """Return a box and the distance in mm to a capsule whose radius grows from ``start`` to ``end``."""
         a, b = np.array(start, float), np.array(end, float)
@@ -88,14 +96,22 @@ class Canvas:
         square = sum((g - m - t * d) ** 2 for g, m, d in zip(grids, a, axis, strict=True))
         return at, (np.sqrt(square) - radius[0] - t * (radius[1] - radius[0])).astype(np.float32)
 
-    def fill(self, shape: tuple[tuple, Array], value: float | Array, where: NDArray[np.bool_] | None = None) -> None:
+    def fill(
+        self, shape: tuple[tuple, Array], value: float | Array, where: NDArray[np.bool_] | None = None
+    ) -> None:
         """Set HU inside a shape, optionally only where a mask of the whole grid holds."""
         at, distance = shape
         inside = distance < 0 if where is None else (distance < 0) & where[at]
         part = self.hu[at]
         part[inside] = value[at][inside] if isinstance(value, np.ndarray) else value
 
-    def shell(self, shape: tuple[tuple, Array], thickness: float, value: float, where: NDArray[np.bool_] | None = None) -> None:
+    def shell(
+        self,
+        shape: tuple[tuple, Array],
+        thickness: float,
+        value: float,
+        where: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Set HU in a shell outside a shape's surface."""
         at, distance = shape
         inside = (distance >= 0) & (distance < thickness)
@@ -103,7 +119,7 @@ class Canvas:
 
 
 def _outline(build: Build, hull: Array, bone: Array) -> Array:
-    """Return the signed distance to the skin at 2 mm: vault, face, nose, ears and neck in one smooth surface."""
+    """Return the signed distance to the skin at 2 mm: one smooth surface over vault, face, ears and neck."""
     x, y, z = coordinates(2)
 
     def ellipsoid(c: tuple[float, float, float], r: tuple[float, float, float]) -> Array:
@@ -114,7 +130,12 @@ def _outline(build: Build, hull: Array, bone: Array) -> Array:
     face = ellipsoid((0, 34, -62 * length), (66, 60, 66 * length))
     jaw = ellipsoid((0, 48, -100 * length), (48, 40, 28))
     nose = ellipsoid((0, 93, -56 * length), (13, 17, 20))
-    neck = (np.sqrt((x / (58 * build.neck_width)) ** 2 + ((y + 30 - 0.1 * (z + 70)) / (60 * build.neck_width)) ** 2) - 1) * 55
+    neck = (
+        np.sqrt(
+            (x / (58 * build.neck_width)) ** 2 + ((y + 30 - 0.1 * (z + 70)) / (60 * build.neck_width)) ** 2
+        )
+        - 1
+    ) * 55
     neck = np.maximum(neck, z + 45)
     surface = np.minimum(hull - bone - build.scalp, face)
     for part in (jaw, nose, neck):
@@ -126,7 +147,7 @@ def _outline(build: Build, hull: Array, bone: Array) -> Array:
 
 
 def bone_thickness(build: Build, rng: np.random.Generator) -> Array:
-    """Return the skull's thickness in mm at 2 mm: thin temporal squama and base, thick frontal and occipital bone."""
+    """Return the skull's thickness in mm, on the 2 mm grid: thin squama and base, thick brow and inion."""
     x, y, z = coordinates(2)
     thickness = build.skull * (1 + 0.15 * noise(rng, COARSE, 20))
     temporal = smoothstep(np.abs(x), 45, 62) * smoothstep(-np.abs(y + 5), -40, -20) * smoothstep(-z, -25, 5)
@@ -147,9 +168,15 @@ def _face(canvas: Canvas, build: Build, free: NDArray[np.bool_], air_cells: Arra
         canvas.fill(maxillary, AIR, free)
         canvas.fill(canvas.capsule((side * 50, 52, -52), (side * 66, 2, -44), (4.5, 3)), bone, free)
         canvas.fill(canvas.capsule((side * 50, 12, -60), (side * 42, 18, -104 * length), (5, 7)), bone, free)
-        canvas.fill(canvas.capsule((side * 44, 20, -104 * length), (side * 8, 78, -112 * length), (7, 8)), bone, free)
-        canvas.fill(canvas.capsule((side * 32, 42, -82 * length), (side * 6, 78, -84 * length), (6, 7)), bone, free)
-        canvas.fill(canvas.capsule((side * 34, 44, -94 * length), (side * 6, 80, -97 * length), (4, 4)), 1600.0, free)
+        canvas.fill(
+            canvas.capsule((side * 44, 20, -104 * length), (side * 8, 78, -112 * length), (7, 8)), bone, free
+        )
+        canvas.fill(
+            canvas.capsule((side * 32, 42, -82 * length), (side * 6, 78, -84 * length), (6, 7)), bone, free
+        )
+        canvas.fill(
+            canvas.capsule((side * 34, 44, -94 * length), (side * 6, 80, -97 * length), (4, 4)), 1600.0, free
+        )
     at, (x, y, z) = canvas.box(np.array([-26, 14, -84 * length]), np.array([26, 92, -22]))
     nasal = (np.abs(x) < 15) & (y > 22) & (y < 84) & (z > -76 * length) & (z < -44)
     ethmoid = (np.abs(x) < 14) & (y > 28) & (y < 64) & (z >= -44) & (z < -28)
@@ -163,8 +190,13 @@ def _face(canvas: Canvas, build: Build, free: NDArray[np.bool_], air_cells: Arra
     part[palate & allowed] = bone
     for side, height in ((s_, h) for s_ in (-1.0, 1.0) for h in (-52.0, -60.0, -68.0)):
         radius = 2.0 + 0.1 * (-52.0 - height)
-        canvas.fill(canvas.capsule((side * 10, 30, height * length), (side * 8, 74, (height + 3) * length), (radius, radius)),
-                    45.0, free)
+        canvas.fill(
+            canvas.capsule(
+                (side * 10, 30, height * length), (side * 8, 74, (height + 3) * length), (radius, radius)
+            ),
+            45.0,
+            free,
+        )
     sphenoid = canvas.ellipsoid((0, 14, -40), (13 * s, 11 * s, 8 * s), 3)
     canvas.shell(sphenoid, 2.5, bone, free)
     canvas.fill(sphenoid, AIR, free)
@@ -191,8 +223,12 @@ def _base(canvas: Canvas, gap: Array, hull: Array, limit: float, air_cells: Arra
         mastoid = canvas.ellipsoid((side * 57, -30, -52), (12, 16, 19))
         canvas.fill(mastoid, np.where(air_cells > 0.15, -750.0, 650.0).astype(np.float32), outside & clear)
         canvas.fill(canvas.capsule((side * 13, -14, -40), (side * 54, -30, -40), (7, 11)), 1050.0, clear)
-        canvas.fill(canvas.capsule((side * 62, -20, -41), (side * 90, -20, -41), (3.5, 3.5)), AIR)  # ear canal
-        canvas.fill(canvas.capsule((side * 10, 2, -26), (side * 50, 12, -22), (2.5, 2.5)), 800.0, clear)  # sphenoid wing
+        canvas.fill(
+            canvas.capsule((side * 62, -20, -41), (side * 90, -20, -41), (3.5, 3.5)), AIR
+        )  # ear canal
+        canvas.fill(
+            canvas.capsule((side * 10, 2, -26), (side * 50, 12, -22), (2.5, 2.5)), 800.0, clear
+        )  # sphenoid wing
     canvas.fill(canvas.capsule((0, -4, -27), (0, -24, -64), (6, 6)), 700.0, clear)
     at, distance = canvas.ellipsoid((0, 0, -36), (13, 9, 10))
     sella = (distance < 0) & clear[at] & (canvas.hu[at] > -500)
@@ -218,13 +254,11 @@ def _spine(canvas: Canvas, rng: np.random.Generator) -> None:
     part[below & body] = 380.0
     part[below & body & rim] = 800.0
     inside = below & (radius < 10)
-    part[inside] = np.where(radius > 8.8, FAT / 2, CSF)[inside] if radius.shape == part.shape else CSF
+    part[inside] = np.where(radius > 8.8, FAT / 2, CSF)[inside]
     part[(z < -71) & (np.sqrt((x / 6) ** 2 + ((y - centre) / 4.5) ** 2) < 1)] = 32.0
 
 
-def paint_head(
-    base: Template, build: Build, rng: np.random.Generator
-) -> tuple[Array, Array, Array]:
+def paint_head(base: Template, build: Build, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """Paint everything but the brain.
 
     Returns
@@ -249,7 +283,7 @@ def paint_head(
     low = z < -30
     hu[inside & low & (np.abs(planes) < 0.17)] = FAT  # fat planes between muscles
     outer = hull - build.csf_gap - bone
-    hu[inside & (skin > -2.3 - np.where(low, build.fat, build.scalp - 4.2))] = FAT
+    hu[inside & (skin > -2.3 - np.where(low, build.fat, build.scalp - 6.0))] = FAT
     # fat between skull base and neck: without it any stripping leaks into the muscles
     hu[inside & (outer > 0) & (outer < 3.5) & (z < -38)] = FAT
     hu[inside & (skin > -2.3)] = SKIN

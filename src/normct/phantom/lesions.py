@@ -30,6 +30,10 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
 """What is drawn for each pathology, evenly, or evenly in the logarithm for volumes and diameters."""
 
 
+# what the smaller territories hold; the middle cerebral artery's holds the whole range
+LARGEST_INFARCT_ML = {"mca": 150.0, "pca": 70.0, "aca": 60.0, "pica": 35.0}
+
+
 @dataclass
 class Scene:
     """A healthy head that a lesion is put into; a lesion changes ``hu`` and sets ``mask``.
@@ -60,7 +64,7 @@ class Scene:
 
 
 def draw(rng: np.random.Generator, kind: str, name: str) -> float:
-    """Draw a lesion's parameter from :data:`RANGES`; sizes evenly in the logarithm, small ones being common."""
+    """Draw a parameter from :data:`RANGES`; sizes evenly in the logarithm, as small ones are common."""
     low, high = RANGES[kind][name]
     if name in {"volume_ml", "diameter_mm"}:
         # resampling to the scan's slices moves a volume by some per cent: stay that far within the range
@@ -161,7 +165,7 @@ def _icb(scene: Scene) -> None:
 
 
 def _ischemia(scene: Scene) -> None:
-    """Darken a wedge of one arterial territory, apex inside and base at the cortex; grey matter loses most."""
+    """Darken a wedge of one arterial territory, base at the cortex; grey matter loses most."""
     rng, tissue = scene.rng, _whole(scene, scene.brain.tissue)
     volume, contrast = draw(rng, "ischemia", "volume_ml"), draw(rng, "ischemia", "contrast_hu")
     side = rng.choice([-1, 1])
@@ -172,6 +176,7 @@ def _ischemia(scene: Scene) -> None:
         "pica": ((16, -50, -35), (0.5, -1, -0.3)),
     }
     name = str(rng.choice(list(territories), p=[0.6, 0.2, 0.1, 0.1]))
+    volume = min(volume, LARGEST_INFARCT_ML[name])
     apex, axis = (np.array(v, float) * (side, 1, 1) for v in territories[name])
     axis /= np.linalg.norm(axis)
     at, grids = _window(scene, apex, 95)
@@ -179,11 +184,13 @@ def _ischemia(scene: Scene) -> None:
     square = sum(g**2 for g in grids)
     angle = np.sqrt(np.maximum(square - along**2, 0)) / np.maximum(along + 6, 0.5)
     spread = angle + 0.10 * noise(rng, angle.shape, 9) + 0.004 * np.maximum(28 - along, 0)
-    hemisphere = (coordinates()[0] * side > 2)
+    hemisphere = coordinates()[0] * side > 2
     region = tissue & hemisphere
     # the brainstem has arteries of its own, and the tentorium parts the territories
     region &= (coordinates()[2] < -20) if name == "pica" else (coordinates()[2] > -32)
-    scene.mask[at] = _smallest(spread.astype(np.float32), region[at] & (along > -4), round(volume / scene.scale * 1000))
+    scene.mask[at] = _smallest(
+        spread.astype(np.float32), region[at] & (along > -4), round(volume / scene.scale * 1000)
+    )
     soft = _soften(scene.mask, 1.2) * tissue
     grey = np.zeros(SHAPE, np.float32)
     grey[scene.base.box] = 1 - scene.brain.white
@@ -200,7 +207,9 @@ def _tumor(scene: Scene) -> None:
     centre = _place(scene, tissue & (coordinates()[2] > -45), 12)
     scene.mask = _blob(scene, centre, volume, 0.16, tissue)
     _oedema(scene, tissue, draw(rng, "tumor", "oedema_mm"), rng.uniform(7, 12))
-    at = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in ndimage.find_objects(scene.mask.astype(np.uint8))[0])
+    at = tuple(
+        slice(max(s.start - 4, 0), s.stop + 4) for s in ndimage.find_objects(scene.mask.astype(np.uint8))[0]
+    )
     mask = scene.mask[at]
     depth = ndimage.distance_transform_edt(mask)
     necrotic = bool(rng.random() < 0.6)
@@ -221,20 +230,27 @@ def _cavernoma(scene: Scene) -> None:
     rng, tissue = scene.rng, _whole(scene, scene.brain.tissue)
     volume, contrast = draw(rng, "cavernoma", "volume_ml"), draw(rng, "cavernoma", "contrast_hu")
     scene.mask = _blob(scene, _place(scene, tissue, 8), volume, 0.2, tissue)
-    at = tuple(slice(max(s.start - 3, 0), s.stop + 3) for s in ndimage.find_objects(scene.mask.astype(np.uint8))[0])
+    at = tuple(
+        slice(max(s.start - 3, 0), s.stop + 3) for s in ndimage.find_objects(scene.mask.astype(np.uint8))[0]
+    )
     mask = scene.mask[at]
     lobules = np.exp(0.45 * noise(rng, mask.shape, 1.7))
     calcified = bool(rng.random() < 0.5)
     if calcified:
         lobules += 1.2 * (noise(rng, mask.shape, 1.5) > 1.2)
     lobules *= contrast / lobules[mask].mean()  # the mean contrast is the one drawn, specks included
-    scene.hu[at] += (ndimage.gaussian_filter(mask.astype(np.float32), 0.5) * lobules * tissue[at]).astype(np.float32)
+    scene.hu[at] += (ndimage.gaussian_filter(mask.astype(np.float32), 0.5) * lobules * tissue[at]).astype(
+        np.float32
+    )
     scene.parameters |= {"contrast_hu": round(contrast, 2), "calcified": calcified}
 
 
 ANEURYSM_SITES = {
-    "anterior_communicating": (0, 6, -14), "carotid_terminus": (13, 1, -17), "middle_cerebral": (36, 2, -19),
-    "posterior_communicating": (12, -9, -19), "basilar_tip": (0, -14, -19),
+    "anterior_communicating": (0, 6, -14),
+    "carotid_terminus": (13, 1, -17),
+    "middle_cerebral": (36, 2, -19),
+    "posterior_communicating": (12, -9, -19),
+    "basilar_tip": (0, -14, -19),
 }
 
 
@@ -255,8 +271,12 @@ def _aneurysm(scene: Scene) -> None:
     if calcified:
         shell = ball & ~ndimage.binary_erosion(ball) & (noise(rng, ball.shape, 4) > 0.5)
         scene.hu[at][shell] = rng.uniform(120, 250)
-    scene.parameters |= {"site": site, "diameter_mm": round(diameter, 2), "density_hu": round(density, 1),
-                         "calcified": calcified}
+    scene.parameters |= {
+        "site": site,
+        "diameter_mm": round(diameter, 2),
+        "density_hu": round(density, 1),
+        "calcified": calcified,
+    }
 
 
 def _subarachnoid(scene: Scene) -> None:
@@ -269,7 +289,9 @@ def _subarachnoid(scene: Scene) -> None:
     ventricles = np.repeat(np.repeat(np.repeat(scene.base.ventricle < 6, 2, 0), 2, 1), 2, 2)
     fluid &= ~ventricles[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
     fluid &= (z > -50) & (z < 45)
-    spread = np.sqrt(((x - side) / 1.5) ** 2 + ((y - 5) / 1.2) ** 2 + ((z + 17) * 1.2) ** 2) + 5 * noise(rng, SHAPE, 14)
+    spread = np.sqrt(((x - side) / 1.5) ** 2 + ((y - 5) / 1.2) ** 2 + ((z + 17) * 1.2) ** 2) + 5 * noise(
+        rng, SHAPE, 14
+    )
     count = round(volume / scene.scale * 1000)
     values = spread[fluid]
     level = np.partition(values, min(count, len(values)) - 1)[min(count, len(values)) - 1]
@@ -281,7 +303,11 @@ def _subarachnoid(scene: Scene) -> None:
 
 
 PAINTERS: dict[str, Callable[[Scene], None]] = {
-    "icb": _icb, "ischemia": _ischemia, "tumor": _tumor, "cavernoma": _cavernoma, "aneurysm": _aneurysm,
+    "icb": _icb,
+    "ischemia": _ischemia,
+    "tumor": _tumor,
+    "cavernoma": _cavernoma,
+    "aneurysm": _aneurysm,
     "subarachnoid": _subarachnoid,
 }
 
@@ -304,7 +330,7 @@ class Collection:
         return (-normal * room * fade).astype(np.float32)
 
     def paint(self, scene: Scene, thickness: Array) -> None:
-        """Fill the space between the inner table and the collection's depth (``thickness`` on the head grid)."""
+        """Fill the space between inner table and the collection's depth (``thickness`` on the head grid)."""
         depth = scene.inner - scene.hull
         scene.mask = (depth > 0) & (depth < thickness) & (thickness > 1.0) & (scene.hu < 300)
         scene.hu[scene.mask] = (self.density + 2.5 * noise(scene.rng, SHAPE, 5))[scene.mask]
@@ -323,14 +349,25 @@ def draw_collection(kind: str, rng: np.random.Generator) -> Collection:
         centre = np.array([side * 66.0, rng.uniform(-35, 15), rng.uniform(-8, 25)])
         reach = np.array([60.0, 1.0, 1.0]) * rng.uniform(25, 42)
         reach[0] = 60.0
-    q = ((x - centre[0]) / reach[0]) ** 2 + ((y - centre[1]) / reach[1]) ** 2 + ((z - centre[2]) / reach[2]) ** 2
+    q = (
+        ((x - centre[0]) / reach[0]) ** 2
+        + ((y - centre[1]) / reach[1]) ** 2
+        + ((z - centre[2]) / reach[2]) ** 2
+    )
     profile = np.clip(1 - q, 0, None) ** (0.5 if kind == "subdural" else 1.0)
     hemisphere = np.clip(x * side / 10 - 0.4, 0, 1)  # neither crosses the falx here
     field_mm = (thickness * profile * hemisphere).astype(np.float32)
-    return Collection(kind, field_mm, density, {
-        "subtype": kind, "side": "left" if side < 0 else "right", "thickness_mm": round(thickness, 2),
-        "density_hu": round(density, 1),
-    })
+    return Collection(
+        kind,
+        field_mm,
+        density,
+        {
+            "subtype": kind,
+            "side": "left" if side < 0 else "right",
+            "thickness_mm": round(thickness, 2),
+            "density_hu": round(density, 1),
+        },
+    )
 
 
 def atrophied(involution: Involution, rng: np.random.Generator) -> Involution:
@@ -342,8 +379,6 @@ def atrophied(involution: Involution, rng: np.random.Generator) -> Involution:
 
 
 def atrophy_mask(base: Template, healthy: Involution, brain: Brain) -> Mask:
-    """Return, on the brain's box, CSF that replaced tissue: CSF now, tissue in the same head at its age's norm."""
+    """Return, on the brain's box, CSF that replaced tissue of the same head at its age's norm."""
     before = shape_brain(base, healthy, ventricle_shift(base, healthy))
     return before.tissue & (brain.csf >= 0.5) & brain.mask
-
-

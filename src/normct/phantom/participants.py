@@ -23,7 +23,7 @@ def write_participants(path: str | Path, rows: list[dict[str, str]]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and write the table."""
     cli = parser(__doc__, "normct.phantom.participants")
-    cli.add_argument("table", help="participants.tsv to write, in the folder that holds the subjects' folders")
+    cli.add_argument("table", help="participants.tsv to write, beside the subjects' folders")
     cli.add_argument("--settings", required=True, type=json.loads, help="JSON of the phantom: section")
     args = cli.parse_args(argv)
     rows = plan_rows(args.settings, ".")

@@ -40,7 +40,9 @@ def demographics(participant_id: str, settings: dict[str, Any]) -> dict[str, str
     return {"age": str(draw.randint(low, high)), "sex": draw.choice("FM"), "scanner": draw.choice(SCANNERS)}
 
 
-def _row(root: str, subject: str, pathology: str, subtype: str, split: str, settings: dict) -> dict[str, str]:
+def _row(
+    root: str, subject: str, settings: dict, *, pathology: str, subtype: str, split: str
+) -> dict[str, str]:
     folder = f"{root}/phantom/{subject}"
     abnormal = pathology != MISSING
     return {
@@ -71,10 +73,13 @@ def plan_rows(settings: dict[str, Any], root: str) -> list[dict[str, str]]:
     Returns
     -------
     list of dict
-        One row a scan: ``participant_id ct group pathology subtype lesion_mask split patient age sex scanner``.
+        One row a scan: ``participant_id ct group pathology subtype lesion_mask split patient age sex``
+        ``scanner``.
     """
     rows = [
-        _row(root, f"sub-healthy{split}{number:03d}", MISSING, MISSING, split, settings)
+        _row(
+            root, f"sub-healthy{split}{number:03d}", settings, pathology=MISSING, subtype=MISSING, split=split
+        )
         for split in ("train", "val", "test")
         for number in range(1, settings[f"healthy_{split}"] + 1)
     ]
@@ -82,5 +87,6 @@ def plan_rows(settings: dict[str, Any], root: str) -> list[dict[str, str]]:
     for pathology, count in settings["abnormal"].items():
         for number in range(1, count + 1):
             subtype = subtypes[(number - 1) % len(subtypes)] if pathology == "bleed" else MISSING
-            rows.append(_row(root, f"sub-{pathology}{number:03d}", pathology, subtype, "test", settings))
+            subject = f"sub-{pathology}{number:03d}"
+            rows.append(_row(root, subject, settings, pathology=pathology, subtype=subtype, split="test"))
     return rows

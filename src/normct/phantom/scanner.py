@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +56,9 @@ class Acquisition:
     table: float
 
 
-def draw_acquisition(rng: np.random.Generator, thickness: tuple[float, float], noise: tuple[float, float]) -> Acquisition:
+def draw_acquisition(
+    rng: np.random.Generator, thickness: tuple[float, float], noise: tuple[float, float]
+) -> Acquisition:
     """Draw an acquisition; thickness in steps of 0.25 mm where the range allows, as scanners offer."""
     drawn = rng.uniform(*thickness)
     stepped = round(drawn * 4) / 4
@@ -81,7 +82,9 @@ def _holder(plane: Array, x: Array, y: Array, scanner: Scanner, back: float) -> 
 
 
 def _sample(source: Array, index: NDArray, fill: float) -> Array:
-    return ndimage.map_coordinates(source, index, order=1, mode="constant", cval=fill, prefilter=False, output=np.float32)
+    return ndimage.map_coordinates(
+        source, index, order=1, mode="constant", cval=fill, prefilter=False, output=np.float32
+    )
 
 
 def scan(
@@ -89,6 +92,7 @@ def scan(
     lesion: NDArray[np.bool_] | None,
     grid: Lattice,
     scanner: Scanner,
+    *,
     taken: Acquisition,
     rng: np.random.Generator,
 ) -> tuple[Volume, Volume]:
@@ -110,7 +114,7 @@ def scan(
     Returns
     -------
     ct, lesion : Volume
-        int16 HU and uint8 0/1 on the scan's grid; the first axis runs from right to left, as converters write it.
+        int16 HU and uint8 0/1 on the scan's grid; the first axis runs right to left, as converters write it.
         A voxel is lesion when at least half of it is, or half of the fullest voxel where none is.
     """
     n, pixel, half = scanner.matrix, scanner.pixel_mm, scanner.matrix // 2
@@ -136,10 +140,14 @@ def scan(
         for s in range(samples):
             z = start + (k + (s + 0.5) / samples) * taken.thickness
             weights = linear_matrix(steps_z, np.array([(z - LOW[2]) / STEP]))[0]
-            index = to_x @ (grid.points @ weights).astype(np.float32) @ to_y.T - ORIGIN[:, None, None].astype(np.float32)
+            index = to_x @ (grid.points @ weights).astype(np.float32) @ to_y.T - ORIGIN[:, None, None].astype(
+                np.float32
+            )
             plane += _sample(hu, index, -1000.0)
             if box is not None and marked is not None:
-                near = np.logical_and.reduce([(i > b.start - 1) & (i < b.stop) for i, b in zip(index, box, strict=True)])
+                near = np.logical_and.reduce(
+                    [(i > b.start - 1) & (i < b.stop) for i, b in zip(index, box, strict=True)]
+                )
                 if near.any():
                     part[near] += _sample(marked, index[:, near], 0.0)
         plane /= samples
@@ -157,5 +165,3 @@ def scan(
     else:
         mask = (share >= 0.5 * min(1.0, float(share.max()))).astype(np.uint8)
     return Volume(np.ascontiguousarray(image[::-1]), affine), Volume(np.ascontiguousarray(mask[::-1]), affine)
-
-

@@ -15,8 +15,15 @@ from normct.common.cli import parser, run
 from normct.common.files import write_json
 from normct.common.geometry import angles_deg
 from normct.common.volumes import Volume, write_volume
-from normct.phantom.brain import draw_involution, embed, normal_calcifications, paint_brain, shape_brain, ventricle_shift
-from normct.phantom.fields import upsample
+from normct.phantom.brain import (
+    draw_involution,
+    embed,
+    normal_calcifications,
+    paint_brain,
+    shape_brain,
+    ventricle_shift,
+)
+from normct.phantom.fields import Array, upsample
 from normct.phantom.head import draw_build, paint_head
 from normct.phantom.lesions import (
     PAINTERS,
@@ -28,7 +35,7 @@ from normct.phantom.lesions import (
 from normct.phantom.plan import BLEEDS, MISSING, demographics
 from normct.phantom.scanner import SCANNERS, draw_acquisition, scan
 from normct.phantom.template import SHAPE, template
-from normct.phantom.warp import draw_warp, lattice
+from normct.phantom.warp import Warp, draw_warp, lattice
 
 PATHOLOGIES = ("aneurysm", "atrophy", "bleed", "cavernoma", "icb", "ischemia", "tumor")
 
@@ -56,6 +63,81 @@ def _generator(seed: int, participant_id: str, purpose: str) -> np.random.Genera
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
+@dataclass
+class Head:
+    """A subject's head on the 1 mm head grid, before it is scanned.
+
+    Attributes
+    ----------
+    scene : Scene
+        Density, tissue and lesion.
+    skin : ndarray
+        2 mm field: mm to the skin, negative inside.
+    warp : Warp
+        Pose, size and shape.
+    anatomy : dict
+        What ``truth.json`` says of the anatomy.
+    """
+
+    scene: Scene
+    skin: Array
+    warp: Warp
+    anatomy: dict[str, Any]
+
+
+def build_head(participant_id: str, kind: str, settings: Mapping[str, Any]) -> Head:
+    """Build a head with a lesion.
+
+    Parameters
+    ----------
+    participant_id : str
+    kind : str
+        A pathology, a bleed's subtype in place of "bleed", or "" for a healthy head.
+    settings : mapping
+        As in :func:`make_subject`, with ``seed``.
+    """
+    person = demographics(participant_id, dict(settings))
+    age = float(person["age"])
+    anatomy, lesion_rng, calcium, posing = (
+        _generator(settings["seed"], participant_id, purpose)
+        for purpose in ("anatomy", "lesion", "calcium", "pose")
+    )
+    base = template()
+    build = draw_build(anatomy, age)
+    normal = draw_involution(anatomy, age)
+    warp = draw_warp(anatomy, posing, person["sex"], settings["pose"])
+    involution = atrophied(normal, lesion_rng) if kind == "atrophy" else normal
+    collection = draw_collection(kind, lesion_rng) if kind in {"subdural", "epidural"} else None
+    shift = ventricle_shift(base, involution)
+    if collection is not None:
+        shift += collection.shift(base, build.csf_gap)
+    brain = shape_brain(base, involution, shift)
+    hu, hull, skin = paint_head(base, build, anatomy)
+    paint_brain(hu, base, brain, hull, anatomy)
+    calcified = normal_calcifications(hu, calcium, age, embed(brain.mask, base))
+    scene = Scene(base, hu, hull, build.csf_gap - 1.0, brain, float(np.prod(warp.scale)), lesion_rng)
+    if collection is not None:
+        collection.paint(scene, upsample(collection.thickness, 2.0, SHAPE))
+    elif kind == "atrophy":
+        scene.mask = embed(atrophy_mask(base, normal, brain), base)
+        scene.parameters = {
+            "ventricle_mm": round(involution.ventricle_mm - normal.ventricle_mm, 2),
+            "sulcus_drop": round(normal.sulcus - involution.sulcus, 3),
+        }
+    elif kind:
+        PAINTERS[kind](scene)
+    facts = {
+        "scale": [round(float(v), 4) for v in warp.scale],
+        "brain_ml": round(float(brain.mask.sum() * np.prod(warp.scale) / 1000), 1),
+        "csf_gap_mm": round(build.csf_gap, 2),
+        "skull_mm": round(build.skull, 2),
+        "ventricle_mm": round(involution.ventricle_mm, 2),
+        "sulcus": round(involution.sulcus, 3),
+        "calcifications_mm": calcified,
+    }
+    return Head(scene, skin, warp, facts)
+
+
 def make_subject(
     participant_id: str,
     pathology: str | None,
@@ -63,7 +145,7 @@ def make_subject(
     seed: int | None = None,
     subtype: str | None = None,
 ) -> Phantom:
-    """Make a synthetic head CT; about 6 CPU seconds and under 1.5 GB.
+    """Make a synthetic head CT; about 5 CPU seconds and 1.2 GB.
 
     Parameters
     ----------
@@ -83,57 +165,32 @@ def make_subject(
     ValueError
         Unknown pathology or subtype.
     """
-    pathology = None if pathology in (None, MISSING) else pathology
-    if pathology is not None and pathology not in PATHOLOGIES:
+    pathology = MISSING if pathology is None else pathology
+    if pathology not in (MISSING, *PATHOLOGIES):
         raise ValueError(f"pathology '{pathology}' is not one of {', '.join(PATHOLOGIES)}")
-    kind = ((subtype if subtype not in (None, MISSING) else BLEEDS[0]) if pathology == "bleed" else pathology) or ""
-    if pathology == "bleed" and kind not in BLEEDS:
-        raise ValueError(f"subtype '{kind}' is not one of {', '.join(BLEEDS)}")
-    seed = int(settings["seed"] if seed is None else seed)
-    person = demographics(participant_id, {**settings, "seed": seed})
-    age, sex = float(person["age"]), person["sex"]
-    anatomy, lesion_rng, calcium, posing, taking, grain = (
-        _generator(seed, participant_id, p) for p in ("anatomy", "lesion", "calcium", "pose", "acquisition", "noise")
-    )
-
-    base = template()
-    build = draw_build(anatomy, age)
-    normal = draw_involution(anatomy, age)
-    warp = draw_warp(anatomy, posing, sex, settings["pose"])
-    involution = atrophied(normal, lesion_rng) if kind == "atrophy" else normal
-    collection = draw_collection(kind, lesion_rng) if kind in {"subdural", "epidural"} else None
-    shift = ventricle_shift(base, involution)
-    if collection is not None:
-        shift += collection.shift(base, build.csf_gap)
-    brain = shape_brain(base, involution, shift)
-    hu, hull, skin = paint_head(base, build, anatomy)
-    paint_brain(hu, base, brain, hull, anatomy)
-    calcified = normal_calcifications(hu, calcium, age, embed(brain.mask, base))
-
-    scene = Scene(base, hu, hull, build.csf_gap - 1.0, brain, float(np.prod(warp.scale)), lesion_rng)
-    if collection is not None:
-        collection.paint(scene, upsample(collection.thickness, 2.0, SHAPE))
-    elif kind == "atrophy":
-        scene.mask = embed(atrophy_mask(base, normal, brain), base)
-        scene.parameters = {
-            "ventricle_mm": round(involution.ventricle_mm - normal.ventricle_mm, 2),
-            "sulcus_drop": round(normal.sulcus - involution.sulcus, 3),
-        }
-    elif kind:
-        PAINTERS[kind](scene)
-
-    place = lattice(warp, base, skin)
-    taken = draw_acquisition(taking, tuple(settings["slice_thickness_mm"]), tuple(settings["noise_hu"]))
-    ct, mask = scan(scene.hu, scene.mask if kind else None, place, SCANNERS[person["scanner"]], taken, grain)
+    kind = "" if pathology == MISSING else pathology
+    if pathology == "bleed":
+        kind = BLEEDS[0] if subtype in (None, MISSING) else str(subtype)
+        if kind not in BLEEDS:
+            raise ValueError(f"subtype '{kind}' is not one of {', '.join(BLEEDS)}")
+    settings = {**settings, "seed": int(settings["seed"] if seed is None else seed)}
+    person = demographics(participant_id, settings)
+    head = build_head(participant_id, kind, settings)
+    taking, grain = (_generator(settings["seed"], participant_id, p) for p in ("acquisition", "noise"))
+    place = lattice(head.warp, head.scene.base, head.skin)
+    thickness, noise_hu = settings["slice_thickness_mm"], settings["noise_hu"]
+    taken = draw_acquisition(taking, (thickness[0], thickness[1]), (noise_hu[0], noise_hu[1]))
+    lesion = head.scene.mask if kind else None
+    ct, mask = scan(head.scene.hu, lesion, place, SCANNERS[person["scanner"]], taken=taken, rng=grain)
     pose = place.rigid.copy()
     pose[2, 3] += taken.table
     pitch, roll, yaw = angles_deg(pose)
     truth = {
         "synthetic": True,
         "participant_id": participant_id,
-        "pathology": pathology or MISSING,
+        "pathology": pathology,
         **person,
-        "age": int(age),
+        "age": int(person["age"]),
         "pose": {
             "mni_to_native": [[round(float(v), 6) for v in row] for row in pose],
             "pitch_deg": round(pitch, 3),
@@ -141,23 +198,12 @@ def make_subject(
             "yaw_deg": round(yaw, 3),
             "residual_mm": round(place.residual_mm, 3),
         },
-        "acquisition": {
-            "slice_thickness_mm": round(taken.thickness, 3),
-            "noise_hu": round(taken.noise, 3),
-        },
-        "anatomy": {
-            "scale": [round(float(v), 4) for v in warp.scale],
-            "brain_ml": round(float(brain.mask.sum() * np.prod(warp.scale) / 1000), 1),
-            "csf_gap_mm": round(build.csf_gap, 2),
-            "skull_mm": round(build.skull, 2),
-            "ventricle_mm": round(involution.ventricle_mm, 2),
-            "sulcus": round(involution.sulcus, 3),
-            "calcifications_mm": calcified,
-        },
+        "acquisition": {"slice_thickness_mm": round(taken.thickness, 3), "noise_hu": round(taken.noise, 3)},
+        "anatomy": head.anatomy,
         "lesion": {
             "kind": kind or MISSING,
             "volume_ml": round(float(mask.data.sum()) * mask.voxel_ml, 4),
-            **scene.parameters,
+            **head.scene.parameters,
         },
     }
     return Phantom(ct, mask, truth)

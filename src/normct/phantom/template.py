@@ -1,6 +1,6 @@
 """The fixed part of the anatomy: MNI152 brain on a grid that has room for skull, face and neck.
 
-The head grid is 1 mm, RAS+, index (0, 0, 0) at MNI (-95, -130, -150) mm; fields at 2 mm take every second sample.
+The head grid is 1 mm, RAS+, its first voxel at MNI (-95, -130, -150) mm; 2 mm fields halve it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Template:
     grey, white, brain : ndarray
         Tissue probability, and brain mask (with sulcal CSF), on the box at 1 mm.
     hull : ndarray
-        Shape :data:`COARSE`: signed distance in mm to the smooth closed surface around the brain, positive outside.
+        Shape :data:`COARSE`: signed distance in mm to the brain's smooth closed surface, positive outside.
     gap : ndarray
         Shape :data:`COARSE`: distance in mm to the brain, 0 in it.
     ventricle : ndarray

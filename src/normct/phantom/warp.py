@@ -32,7 +32,7 @@ class Warp:
     Attributes
     ----------
     pose : ndarray
-        Shape (4, 4): RAS+ point of the subject's head to RAS+ point of the scanner (before the table's offset).
+        Shape (4, 4): RAS+ point of the subject's head to that of the scanner (before the table's offset).
     scale : ndarray
         Shape (3,): the head's size over the template's along x, y, z.
     controls : tuple of ndarray
@@ -52,12 +52,16 @@ class Warp:
         for (spacing, _), control in zip(SCALES, self.controls, strict=True):
             index = (head + 200.0) / spacing
             for axis in range(3):
-                result[axis] += ndimage.map_coordinates(control[axis], index, order=3, prefilter=False, mode="nearest")
+                result[axis] += ndimage.map_coordinates(
+                    control[axis], index, order=3, prefilter=False, mode="nearest"
+                )
         return result.reshape(points.shape)
 
 
-def draw_warp(anatomy: np.random.Generator, posing: np.random.Generator, sex: str, pose: Mapping[str, float]) -> Warp:
-    """Draw size and shape from ``anatomy`` and the pose from ``posing``; one can be fixed while the other varies.
+def draw_warp(
+    anatomy: np.random.Generator, posing: np.random.Generator, sex: str, pose: Mapping[str, float]
+) -> Warp:
+    """Draw size and shape from ``anatomy``, the pose from ``posing``: one can vary while the other is fixed.
 
     Parameters
     ----------
@@ -68,24 +72,25 @@ def draw_warp(anatomy: np.random.Generator, posing: np.random.Generator, sex: st
         ``pitch_deg``, ``roll_deg``, ``yaw_deg``, ``shift_mm``: largest values.
     """
     # the ICBM 152 brain is larger than most: its mask holds 1.89 L
-    size = (0.955 if sex == "M" else 0.935) * np.exp(anatomy.normal(0, 0.018))
-    scale = size * np.exp(anatomy.normal(0, 0.022, 3))
+    size = (0.965 if sex == "M" else 0.945) * np.exp(anatomy.normal(0, 0.016))
+    scale = size * np.exp(anatomy.normal(0, 0.018, 3))
     controls = tuple(
-        (anatomy.standard_normal((3, *(int(400 / s) + 3,) * 3)) * sd / SPLINE_SD).astype(np.float32) for s, sd in SCALES
+        (anatomy.standard_normal((3, *(int(400 / s) + 3,) * 3)) * sd / SPLINE_SD).astype(np.float32)
+        for s, sd in SCALES
     )
     limits = [pose["pitch_deg"], pose["roll_deg"], pose["yaw_deg"]]
     rotation = Rotation.from_euler("xyz", posing.uniform(-1, 1, 3) * limits, degrees=True).as_matrix()
     matrix = np.eye(4)
     matrix[:3, :3] = rotation
     matrix[:3, 3] = posing.uniform(-1, 1, 3) * pose["shift_mm"] - rotation @ CENTRE
-    return Warp(matrix, np.clip(scale, 0.86, 1.03), controls)
+    return Warp(matrix, np.clip(scale, 0.89, 1.03), controls)
 
 
 def best_rigid(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the (4, 4) rigid matrix that brings ``source`` to ``target``, both (n, 3), in least squares.
 
-    Kabsch 1976. Of a head whose shape differs from the template's this *is* the true pose: the best that any rigid
-    registration could find.
+    Kabsch 1976. Of a head whose shape differs from the template's this *is* the true pose: the best that any
+    rigid registration could find.
     """
     a, b = source.mean(axis=0), target.mean(axis=0)
     u, _, vt = np.linalg.svd((source - a).T @ (target - b))
@@ -121,7 +126,11 @@ class Lattice:
 
 def lattice(warp: Warp, base: Template, skin: Array) -> Lattice:
     """Evaluate a warp on the lattice; ``skin`` is the 2 mm field of the distance to the skin."""
-    grid = np.stack(np.meshgrid(*(np.arange(a, b + STEP / 2, STEP) for a, b in zip(LOW, HIGH, strict=True)), indexing="ij"))
+    grid = np.stack(
+        np.meshgrid(
+            *(np.arange(a, b + STEP / 2, STEP) for a, b in zip(LOW, HIGH, strict=True)), indexing="ij"
+        )
+    )
     points = warp.template_points(grid)
     index = (points - ORIGIN[:, None, None, None]) / 2
     far = {"order": 1, "mode": "constant", "cval": 99.0}
