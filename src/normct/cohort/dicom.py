@@ -150,7 +150,8 @@ def convert(folder: Path, out: Path, subject: str) -> list[Series]:
     """
     import nibabel as nib
 
-    options = "-b y -ba y -z n -f s%s -w 2".split()  # -ba y: no names, no dates in the side file
+    # -ba y: no names and no dates even in the side file
+    options = ["-b", "y", "-ba", "y", "-z", "n", "-f", "s%s", "-w", "2"]
     command = [program(), *options, "-o", str(out), str(folder)]
     code = subprocess.run(command, capture_output=True, check=False).returncode
     if code not in DATA_EXITS:
@@ -217,7 +218,6 @@ def acquisition(series: Series | None) -> dict[str, Any]:
     return {
         "slice_thickness_mm": _number(meta.get("SliceThickness"), 0.1, 50),
         "kernel": series.kernel if series else None,
-        "kvp": _number(meta.get("KVP"), 40, 200),
         "tube_current_ma": _number(meta.get("XRayTubeCurrent"), 1, 3000),
         "vendor": next((name for name in VENDORS if name.upper() in maker), None),
     }

@@ -281,5 +281,6 @@ def participants_from_rows(
         Row(f"row {n}", {k: None if v is None or str(v) in MISSING else str(v) for k, v in row.items()})
         for n, row in enumerate(rows, start=1)
     ]
-    _resolve(read, ".")
+    for row in read:  # as a rule names them: not normalised, lest the rule no longer matches
+        row.paths = {c: v for c in ("ct", "lesion_mask") if (v := row.values.get(c))}
     return _finish(read, [], settings, new=False, stat=False)

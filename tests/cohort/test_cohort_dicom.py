@@ -1,0 +1,218 @@
+"""DICOM folders: series made here, and a real head with a tilted gantry where it is at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from factories import head_hu, save_nifti
+from normct.cohort import dicom
+from normct.cohort.check import check_files
+from normct.cohort.dicom import Series, choose, folder_stamp
+from normct.cohort.importer import run_import
+from normct.cohort.table import load_participants
+from normct.common.errors import ConfigError, DataFault
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+PHI = ("Doe^John", "19700101", "ACC12345", "MRN777", "St Elsewhere", "20200202")
+
+
+def write_series(
+    folder, data, number=2, kernel="STANDARD", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), sop=CTImageStorage
+):
+    """Write ``data`` (i, j, k), HU, as one axial series of 4×4×5 mm, full of names and dates."""
+    folder.mkdir(parents=True, exist_ok=True)
+    study, uid, frame = (
+        generate_uid(entropy_srcs=["s"]),
+        generate_uid(entropy_srcs=[str(number)]),
+        generate_uid(),
+    )
+    for k in range(data.shape[2]):
+        one = pydicom.Dataset()
+        one.file_meta = FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = sop
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.PatientName, one.PatientBirthDate, one.AccessionNumber, one.PatientID = PHI[:4]
+        one.InstitutionName, one.StudyDate = PHI[4:]
+        one.SeriesDescription = "HEAD Doe^John"
+        one.Modality = "CT" if sop == CTImageStorage else "MR"
+        one.Manufacturer, one.ImageType = "SIEMENS", list(image_type)
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, uid, frame
+        one.SeriesNumber, one.InstanceNumber, one.AcquisitionNumber = number, k + 1, 1
+        one.KVP, one.SliceThickness, one.ConvolutionKernel, one.XRayTubeCurrent = 120, 5.0, kernel, 200
+        one.BodyPartExamined = "HEAD"
+        one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        one.ImagePositionPatient = [-96, -112, -80 + 5.0 * k]
+        one.PixelSpacing, one.Rows, one.Columns = [4, 4], data.shape[1], data.shape[0]
+        one.RescaleIntercept, one.RescaleSlope, one.RescaleType = -1024, 1, "HU"
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+        one.PixelData = np.clip(np.rint(data[:, :, k].T) + 1024, 0, 4095).astype("<u2").tobytes()
+        one.save_as(folder / f"{number:03d}_{k:03d}.dcm", enforce_file_format=True)
+
+
+def test_series_becomes_hu_without_any_header_text(tmp_path, caplog):
+    data = head_hu()
+    write_series(tmp_path / "Doe John" / "nested", data)
+    record = run_import("sub-1", tmp_path / "Doe John", None, "refuse", tmp_path / "out")
+    assert (record["verdict"], record["source"], record["shape"]) == ("ok", "dicom", [48, 56, 32])
+    assert record["acquisition"] == {
+        "slice_thickness_mm": 5.0, "kernel": "STANDARD", "tube_current_ma": 200.0, "vendor": "Siemens",
+    }  # fmt: skip
+    image = nib.load(tmp_path / "out" / "ct.nii.gz")
+    # LPS rows to RAS: the same voxel at the same place in the patient
+    world = image.affine @ np.array([10, image.shape[1] - 1 - 20, 7, 1])
+    np.testing.assert_allclose(world[:3], [96 - 40, 112 - 80, -80 + 35], atol=1e-3)
+    assert abs(np.asarray(image.dataobj)[10, image.shape[1] - 1 - 20, 7] - data[10, 20, 7]) <= 1
+    for path in (tmp_path / "out").iterdir():
+        content = path.read_bytes()
+        if path.name.endswith(".gz"):
+            content = image.to_bytes()
+        assert not any(word.encode() in content for word in (*PHI, "Doe", "1.2.826"))
+    assert not any(word in caplog.text for word in (*PHI, "Doe"))
+    assert record["series"] == "original, axial, soft kernel STANDARD, 32 slices, as scanned; the only one"
+
+
+def test_localiser_and_sharp_kernel_are_passed_over(tmp_path):
+    write_series(tmp_path / "d", head_hu()[:, :, 15:16], 1, "FC01", ("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    write_series(tmp_path / "d", head_hu(1), 3, "BONE")
+    write_series(tmp_path / "d", head_hu()[:, :, 4:28], 2, "H31s")
+    record = run_import("sub-1", tmp_path / "d", None, "refuse", tmp_path / "out")
+    assert record["series"].startswith(
+        "original, axial, soft kernel H31s, 24 slices, as scanned; chosen among 3"
+    )
+    assert "passed over: 1 localisers or single slices, 1 other volumes" in record["series"]
+
+
+def series(name, n=30, **meta):
+    base = {"Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "ConvolutionKernel": "STANDARD"}
+    return Series(Path(name), base | meta, (512, 512, n))
+
+
+RULES = {
+    "tilt corrected over plain": (series("s2_Tilt_Eq_1.nii", 56), series("s2.nii", 28)),
+    "evened out over plain": (series("s2_Eq_1.nii", 30), series("s2.nii", 40)),
+    "more slices": (series("s3.nii", 60), series("s2.nii", 30)),
+    "soft over sharp": (series("s2.nii", 30), series("s3.nii", 250, ConvolutionKernel="BONEPLUS")),
+    "soft over unknown": (series("s2.nii", 30), series("s3.nii", 250, ConvolutionKernel="X")),
+    "Siemens number": (
+        series("a.nii", 30, ConvolutionKernel=["J40s", "3"]),
+        series("b.nii", 90, ConvolutionKernel="Hr60"),
+    ),
+    "original over derived": (series("s2.nii", 30), series("s3.nii", 99, ImageType=["DERIVED", "SECONDARY"])),
+    "axial over coronal": (
+        series("s2.nii", 30, ImageOrientationPatientDICOM=[1, 0, 0, 0, 1, 0]),
+        series("s3.nii", 99, ImageOrientationPatientDICOM=[1, 0, 0, 0, 0, -1]),
+    ),
+    "head over spine": (series("s2.nii", 30, BodyPart="HEAD"), series("s3.nii", 99, BodyPart="CSPINE")),
+    "volume over scout": (
+        series("s2.nii", 30),
+        series("s1.nii", 99, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_choice(name):
+    right, wrong = RULES[name]
+    assert choose([wrong, right], "sub-1")[0] is right
+    assert choose([right, wrong], "sub-1")[0] is right
+
+
+def test_kernel_text_that_could_hold_a_name_is_dropped():
+    assert series("a.nii", ConvolutionKernel="Doe, John 1970").kernel is None
+    assert "Doe" not in series("a.nii", ConvolutionKernel="Doe, John 1970").kind()
+
+
+def test_no_volume_no_ct():
+    with pytest.raises(DataFault, match="localisers or single slices only"):
+        choose([series("s1.nii", 1)], "sub-1")
+    with pytest.raises(DataFault, match="not CT"):
+        choose([series("s1.nii", 30, Modality="MR")], "sub-1")
+
+
+def test_folders_are_checked_before_any_job(cohort, settings):
+    write_series(cohort.folder / "mri", head_hu(), sop=MRImageStorage)
+    (cohort.folder / "junk").mkdir()
+    (cohort.folder / "junk" / "a.txt").write_text("x")
+    write_series(cohort.folder / "one", head_hu(9))
+    (cohort.folder / "two").mkdir()
+    for path in (cohort.folder / "one").iterdir():
+        (cohort.folder / "two" / f"x{path.name}").write_bytes(path.read_bytes())
+    for n, name in enumerate(("mri", "junk", "one", "two"), start=5):
+        cohort.add(n, ct=name)
+    people = load_participants(cohort.write(), settings)
+    with pytest.raises(ConfigError) as caught:
+        check_files(people, settings, cohort.folder / "checked.json", 2)
+    assert [fault.split(". ")[0] for fault in caught.value.faults] == [
+        "sub-005: ct: a DICOM folder without a readable CT image",
+        "sub-006: ct: a DICOM folder without a readable CT image",
+        "sub-008: ct: the same bytes as ct of sub-007",
+    ]
+
+
+def test_unreadable_folder_and_mask_on_another_grid_are_set_aside(tmp_path):
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.dcm").write_text("x" * 500)
+    record = run_import("sub-1", tmp_path / "junk", None, "refuse", tmp_path / "out")
+    assert record["reason"].startswith("ct: a folder without a readable DICOM series.")
+    write_series(tmp_path / "d", head_hu())
+    mask = save_nifti(tmp_path / "m.nii", np.zeros((3, 3, 3)), dtype=np.uint8)
+    record = run_import("sub-1", tmp_path / "d", mask, "refuse", tmp_path / "out")
+    assert record["reason"].startswith("lesion_mask: its shape 3×3×3 is not that of ct, 48×56×32.")
+
+
+def test_missing_or_killed_program_is_no_fault_of_the_data(tmp_path, monkeypatch):
+    write_series(tmp_path / "d", head_hu()[:, :, :3])
+    killed = tmp_path / "dcm2niix"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(dicom, "program", lambda: str(killed))
+    with pytest.raises(RuntimeError, match="dcm2niix ended with status -9"):
+        run_import("sub-1", tmp_path / "d", None, "set_aside", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_stamp_sees_a_file_changed_in_place(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("1")
+    before = folder_stamp(str(tmp_path / "d"))
+    (tmp_path / "d" / "a").write_text("22")
+    assert folder_stamp(str(tmp_path / "d")) != before
+    assert folder_stamp(str(tmp_path / "d" / "a")) == ""
+
+
+@pytest.mark.skipif(not (REAL / "ge_head_dicom").is_dir(), reason="the real head is not on this machine")
+def test_real_tilted_head(tmp_path):
+    record = run_import("sub-ge", REAL / "ge_head_dicom", None, "refuse", tmp_path)
+    assert record["verdict"] == "ok"
+    assert record["shape"] == [512, 611, 56]
+    assert "gantry tilt corrected" in record["series"]
+    image = nib.load(tmp_path / "ct.nii.gz")
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-3)
+    hu = np.asarray(image.dataobj)
+    # a head of plausible size: everything denser than fat, about 3 to 5 litres
+    litres = (hu > -200).sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1e6
+    assert 2.5 < litres < 6
+    assert hu.min() == -1024
+    assert json.loads((tmp_path / "import.json").read_text())["acquisition"]["vendor"] == "GE"
+
+
+@pytest.mark.skipif(
+    not (REAL / "philips_phantom_dicom").is_dir(), reason="the phantom is not on this machine"
+)
+def test_real_physical_phantom_is_ct_and_left_to_quality_control(tmp_path):
+    record = run_import("sub-ph", REAL / "philips_phantom_dicom", None, "refuse", tmp_path)
+    assert record["source"] == "dicom"
+    assert record["shape"] == [512, 512, 28]
+    text = (tmp_path / "import.json").read_text()
+    assert not any(word in text for word in ("QMC", "NOTTINGHAM", "336067", "TRAUMA"))
