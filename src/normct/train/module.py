@@ -103,11 +103,8 @@ class TrainingModule(pl.LightningModule):
         if self.device.type == "cpu":
             self._refuse_nan(float(result.loss.detach()), batch[0])
         self._averages.add({"loss": result.loss} | result.parts, len(batch[1]))
+        self._loader.done = batch[0] + 1  # here, not in a hook: the callback that saves comes before the module's
         return result.loss
-
-    def on_train_batch_end(self, outputs: Any, batch: tuple[int, Tensor], batch_idx: int) -> None:
-        """Count the batch as trained."""
-        self._loader.done = batch[0] + 1
 
     def validation_step(self, batch: tuple[int, Tensor], batch_idx: int) -> None:
         """Add a validation batch; its random numbers are the same every epoch."""

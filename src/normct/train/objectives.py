@@ -1,7 +1,7 @@
 """What each method minimises: one small class a method, in a registry under the method's name.
 
-Reductions: the reconstruction is the mean of squares over all pixels, the KL the mean over all latent elements,
-both averaged over the batch; the weights in the config mean nothing under any other.
+Reductions: the reconstruction is the mean of squares over all pixels, the KL the mean over all latent
+elements, both averaged over the batch; the weights in the config mean nothing under any other.
 """
 
 from __future__ import annotations
