@@ -39,7 +39,7 @@ rule cohort_import:
         record=f"{ROOT}/cohort/{{subject}}/import.json",
     params:
         ct=lambda wc: BY_ID[wc.subject].ct,
-        lesion=lambda wc: BY_ID[wc.subject].lesion_mask or "",
+        lesion=lambda wc: f"--lesion {shlex.quote(BY_ID[wc.subject].lesion_mask)}" if BY_ID[wc.subject].lesion_mask else "",
         folder=lambda wc: folder_stamp(BY_ID[wc.subject].ct),
         on_bad_file="set_aside" if BUNDLE else config["cohort"]["on_bad_file"],
         out=lambda wc, output: str(Path(output.ct).parent),
@@ -51,5 +51,5 @@ rule cohort_import:
         mem_mb=lambda wc, attempt: 2500 * attempt,
         runtime=15,
     shell:
-        "python -m normct.cohort.importer --subject {wildcards.subject} --ct {params.ct:q} --lesion {params.lesion:q} "
+        "python -m normct.cohort.importer --subject {wildcards.subject} --ct {params.ct:q} {params.lesion} "
         "--on-bad-file {params.on_bad_file} --out {params.out:q} > {log:q} 2>&1"

@@ -1,6 +1,7 @@
 """Names that every rule file uses: paths, participants, and where frozen or freshly trained parts lie."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
