@@ -16,6 +16,7 @@ from normct.common.files import read_json
 from normct.score.copy_bundle import copy_bundle
 from score.score_case import CONFIG, ROLES, SCORE, write_cohort
 
+pytestmark = pytest.mark.slow
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "score.smk"
 HARNESS = """
 import json, sys

@@ -19,7 +19,11 @@ CALIBRATION = str(FROZEN.calibration) if BUNDLE else f"{ROOT}/score/calibration.
 
 def score_weights(method, seed) -> str:
     """Return where the weights of one network lie."""
-    return str(FROZEN.weights(method, seed)) if BUNDLE else f"{ROOT}/train/{method}/seed-{seed}/model.safetensors"
+    return (
+        str(FROZEN.weights(method, seed))
+        if BUNDLE
+        else f"{ROOT}/train/{method}/seed-{seed}/model.safetensors"
+    )
 
 
 NETWORKS = [(method, seed, score_weights(method, seed)) for method in SCORE_METHODS for seed in SCORE_SEEDS]
@@ -45,6 +49,12 @@ rule score_infer:
     output:
         raw=f"{ROOT}/score/raw/{{subject}}.npz",
         maps=f"{ROOT}/score/maps/{{subject}}.npz",
+    log:
+        f"{ROOT}/logs/score/infer/{{subject}}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=20,
     params:
         networks=NETWORK_ARGUMENTS,
         role=lambda wc: BY_ID[wc.subject].role,
@@ -56,12 +66,6 @@ rule score_infer:
             }
         ),
         code=code("normct.score.infer"),
-    log:
-        f"{ROOT}/logs/score/infer/{{subject}}.log",
-    threads: 1
-    resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=20,
     shell:
         "python -m normct.score.infer {input.slices:q} {input.quality:q} {input.atlas:q} {params.networks}"
         " --role {params.role} --settings {params.settings:q} --threads {threads}"
@@ -77,18 +81,21 @@ rule score_combine:
     output:
         table=f"{ROOT}/score/subjects/{{subject}}.parquet",
         volumes=f"{ROOT}/score/subjects/{{subject}}.json",
-    params:
-        row=lambda wc: json.dumps(
-            {k: getattr(BY_ID[wc.subject], k) or "n/a" for k in ("group", "pathology", "split", "role", "patient")}
-        ),
-        settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")}),
-        code=code("normct.score.combine"),
     log:
         f"{ROOT}/logs/score/combine/{{subject}}.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
         runtime=10,
+    params:
+        row=lambda wc: json.dumps(
+            {
+                k: getattr(BY_ID[wc.subject], k) or "n/a"
+                for k in ("group", "pathology", "split", "role", "patient")
+            }
+        ),
+        settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")}),
+        code=code("normct.score.combine"),
     shell:
         "python -m normct.score.combine {input.raw:q} {input.quality:q} {input.calibration:q} --row {params.row:q}"
         " --settings {params.settings:q} --table {output.table:q} --volumes {output.volumes:q} > {log:q} 2>&1"
@@ -102,16 +109,16 @@ rule score_export:
     output:
         slices=f"{ROOT}/score/slices.csv.gz",
         volumes=f"{ROOT}/score/volumes.csv",
-    params:
-        folder=f"{ROOT}/score/subjects",
-        subjects=" ".join(EXPORTED),
-        code=code("normct.score.export"),
     log:
         f"{ROOT}/logs/score/export.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 600 * attempt,
         runtime=60,
+    params:
+        folder=f"{ROOT}/score/subjects",
+        subjects=" ".join(EXPORTED),
+        code=code("normct.score.export"),
     shell:
         "python -m normct.score.export {params.folder:q} --subjects {params.subjects}"
         " --slices {output.slices:q} --volumes {output.volumes:q} > {log:q} 2>&1"
@@ -126,15 +133,15 @@ if BUNDLE:
             files=[str(FROZEN.folder / name) for name in read_manifest(BUNDLE)["files"]],
         output:
             f"{ROOT}/score/bundle_verified.json",
-        params:
-            folder=str(FROZEN.folder),
-            code=code("normct.score.verify_bundle"),
         log:
             f"{ROOT}/logs/score/verify_bundle.log",
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 500 * attempt,
             runtime=10,
+        params:
+            folder=str(FROZEN.folder),
+            code=code("normct.score.verify_bundle"),
         shell:
             "python -m normct.score.verify_bundle {params.folder:q} {output:q} > {log:q} 2>&1"
 
@@ -151,17 +158,17 @@ if not BUNDLE:
             ),
         output:
             f"{ROOT}/score/statistical_atlas.npz",
-        params:
-            folder=f"{ROOT}/preprocess",
-            subjects=" ".join(p.participant_id for p in PARTICIPANTS if p.role == "train"),
-            settings=json.dumps(SCORE_CONFIG["score"]["statistical_atlas"] | SCORE_INTENSITY),
-            code=code("normct.score.statistical_atlas"),
         log:
             f"{ROOT}/logs/score/atlas.log",
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1000 * attempt,
             runtime=60,
+        params:
+            folder=f"{ROOT}/preprocess",
+            subjects=" ".join(p.participant_id for p in PARTICIPANTS if p.role == "train"),
+            settings=json.dumps(SCORE_CONFIG["score"]["statistical_atlas"] | SCORE_INTENSITY),
+            code=code("normct.score.statistical_atlas"),
         shell:
             "python -m normct.score.statistical_atlas {params.folder:q} {output:q} --subjects {params.subjects}"
             " --settings {params.settings:q} > {log:q} 2>&1"
@@ -173,17 +180,17 @@ if not BUNDLE:
             maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
         output:
             f"{ROOT}/score/calibration.json",
-        params:
-            folder=f"{ROOT}/score",
-            subjects=" ".join(CALIBRATORS),
-            settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}),
-            code=code("normct.score.calibrate"),
         log:
             f"{ROOT}/logs/score/calibrate.log",
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1000 * attempt,
             runtime=60,
+        params:
+            folder=f"{ROOT}/score",
+            subjects=" ".join(CALIBRATORS),
+            settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}),
+            code=code("normct.score.calibrate"),
         shell:
             "python -m normct.score.calibrate {params.folder:q} {output:q} --subjects {params.subjects}"
             " --settings {params.settings:q} > {log:q} 2>&1"
@@ -198,6 +205,12 @@ if not BUNDLE:
             calibration=CALIBRATION,
         output:
             f"{ROOT}/score/bundle/bundle.json",
+        log:
+            f"{ROOT}/logs/score/bundle.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 500 * attempt,
+            runtime=10,
         params:
             folder=f"{ROOT}/score/bundle",
             networks=NETWORK_ARGUMENTS,
@@ -209,12 +222,6 @@ if not BUNDLE:
                 }
             ),
             code=code("normct.score.bundle"),
-        log:
-            f"{ROOT}/logs/score/bundle.log",
-        threads: 1
-        resources:
-            mem_mb=lambda wc, attempt: 500 * attempt,
-            runtime=10,
         shell:
             "python -m normct.score.bundle {params.folder:q} {params.networks} --atlas {input.atlas:q}"
             " --atlas-mask {input.atlas_mask:q} --statistical-atlas {input.statistical_atlas:q}"

@@ -33,14 +33,20 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit this code was checked out at, or None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """Return the commit of this code, ``-dirty`` when it was changed since; None outside a checkout."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        # an installed copy may lie inside somebody else's repository
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True, timeout=20
+        )
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return None
     commit = done.stdout.strip()
-    return commit if re.fullmatch("[0-9a-f]{40,64}", commit) else None
+    return commit if re.fullmatch("[0-9a-f]{40,64}(-dirty)?", commit) else None
 
 
 def frozen_config(config: dict[str, Any]) -> dict[str, Any]:
