@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from normct.common.registry import METHODS, PROTOCOLS, TRIVIAL, label
 from normct.evaluate import protocols as pr
 from normct.evaluate.data import Scores, ordered_pathologies
+from normct.evaluate.sentences import main_rows
 from normct.evaluate.style import line
 
 TITLES = {
@@ -84,7 +85,8 @@ def _draw(axes: plt.Axes, curves: list[tuple[NDArray, NDArray]], method: str, te
     at = np.stack([np.interp(_GRID, x, y) for x, y in curves])
     mean, spread = at.mean(axis=0), at.std(axis=0, ddof=1)
     axes.plot(_GRID, mean, label=text, **look)
-    axes.fill_between(_GRID, mean - spread, mean + spread, color=str(look["color"]), alpha=0.18, linewidth=0)
+    low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
+    axes.fill_between(_GRID, low, high, color=look["color"], alpha=0.18, linewidth=0)
 
 
 def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.DataFrame) -> Figure:
@@ -97,7 +99,7 @@ def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.Dat
     summary : DataFrame
         ``detection_summary.csv``: figures of the legend.
     """
-    figure, grid = plt.subplots(2, 2, figsize=(11, 9.2), layout="constrained")
+    figure, grid = plt.subplots(2, 2, figsize=(13, 8.6), layout="constrained")
     for axes, protocol in zip(grid.flat, PROTOCOLS, strict=True):
         scores = volumes if protocol == "volume" else slices
         classes = pr.classes(scores.units, protocol) if len(scores.units) else np.zeros(0, np.int8)
@@ -113,14 +115,14 @@ def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.Dat
             axes.grid(visible=False)
             continue
         found: dict[str, list[tuple[NDArray, NDArray]]] = {}
-        for index, (method, score, _) in enumerate(scores.columns):
-            keep = (classes != pr.LEFT_OUT) & ~np.isnan(scores.values[:, index])
+        for index, (method, score, seed) in enumerate(scores.columns):
+            keep = (classes != pr.LEFT_OUT) & ~np.isnan(scores.matrix[:, index])
             positive = classes[keep] == pr.POSITIVE
-            if score in {"thesis", "trivial"} and positive.any() and not positive.all():
-                curve = (_roc if kind == "roc" else _pr)(scores.values[keep, index], positive)
+            if score in {"thesis", "trivial"} and seed != "all" and positive.any() and not positive.all():
+                curve = (_roc if kind == "roc" else _pr)(scores.matrix[keep, index], positive)
                 found.setdefault(method, []).append(curve)
         metric = "auroc" if kind == "roc" else "aupr"
-        means = summary[(summary["protocol"] == protocol) & summary["score"].isin(["thesis", "trivial"])]
+        means = main_rows(summary, protocol)
         value = dict(zip(means["method"], means[f"{metric}_mean"], strict=True))
         for method in [*METHODS, *TRIVIAL]:
             if method in found:
@@ -135,16 +137,15 @@ def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.Dat
         chance = n_pos / (n_pos + n_neg)
         line_x, line_y = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [chance, chance])
         text = "chance 0.500" if kind == "roc" else f"chance = prevalence {chance:.3f}"
-        axes.plot(line_x, line_y, color="#000000", linewidth=0.7, zorder=1, label=text)
-        place = "lower right" if kind == "roc" else "upper right"
+        axes.plot(line_x, line_y, color="#000000", linewidth=0.8, zorder=2.5, label=text)
+        # beside the curves: inside, no corner is free in every cohort
         axes.legend(
-            loc=place,
-            fontsize=7,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
             title="AUROC" if kind == "roc" else "AUPR",
-            title_fontsize=7,
-            frameon=True,
-            framealpha=0.85,
-            edgecolor="none",
+            fontsize=8,
+            title_fontsize=8,
+            alignment="left",
         )
     return figure
 
@@ -174,7 +175,8 @@ def read_histories(folder: str | Path, networks: list[str]) -> dict[str, dict[st
 def loss_figure(histories: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     """Draw figure A.1: training and validation loss by epoch, a panel a method, a line a seed.
 
-    The losses are of different kinds (with KL, with cross-entropy), so each panel has its own logarithmic scale:
+    The losses are of different kinds (with KL, with cross-entropy), so each panel has its own logarithmic
+    scale:
     that is the figure's point, it shows why the parts need weights.
     """
     columns = 3

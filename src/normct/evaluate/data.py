@@ -31,13 +31,13 @@ class Scores:
         One row a unit: ``participant_id group pathology patient has_lesion_mask`` and, for slices,
         ``z lesion_pixels usable``.
     columns : list of (method, score, seed)
-    values : ndarray
+    matrix : ndarray
         Shape (units, columns); NaN where a unit has no score.
     """
 
     units: pd.DataFrame
     columns: list[Column]
-    values: NDArray[np.float64]
+    matrix: NDArray[np.float64]
 
 
 def _order(column: Column) -> tuple[int, int, str, str, int, str]:

@@ -56,7 +56,8 @@ def resampled(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return AUROC and AUPR of every draw, exactly, ties included.
 
-    Both metrics need, for each positive slice, only how many slices of each patient score as high or higher; that
+    Both metrics need, for each positive slice, only how many slices of each patient score as high or
+    higher; that
     table is made once and multiplied with the draws, instead of sorting every draw anew.
 
     Parameters
@@ -105,7 +106,7 @@ def resampled(
 
 
 def interval(sample: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % percentile interval of a bootstrap sample; NaN when under half of the draws have a value."""
+    """Return the 95 % percentile interval of a sample; NaN when under half of the draws have a value."""
     if np.isnan(sample).mean() > 0.5:
         return float("nan"), float("nan")
     low, high = np.nanpercentile(sample, [2.5, 97.5])

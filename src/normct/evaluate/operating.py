@@ -44,14 +44,15 @@ def operating_points(
     volumes : Scores
         Scan scores of the test scans.
     healthy_scores : dict
-        Scan scores of the healthy calibration scans, the only source of thresholds: method → score → seed → list.
+        Scan scores of the healthy calibration scans, the only source of thresholds: method → score → seed →
+        list.
     specificities : list of float
         Targets, such as 0.90 and 0.95.
     """
     rows = []
     group = volumes.units["group"].to_numpy(str) if len(volumes.units) else np.zeros(0, str)
     for index, column in enumerate(volumes.columns):
-        values = volumes.values[:, index]
+        values = volumes.matrix[:, index]
         known = ~np.isnan(values)
         abnormal, healthy = values[known & (group == "abnormal")], values[known & (group == "healthy")]
         method, score, seed = column

@@ -30,7 +30,8 @@ class Sample:
     residuals : dict
         Map key → |residual|, shape (240, 240).
     scales : dict
-        Map key → value that is drawn at full brightness: the 99.5th percentile over this scan's brain, so that
+        Map key → value that is drawn at full brightness: the 99.5th percentile over this scan's brain, so
+        that
         one bright pixel does not hide the rest.
     """
 
@@ -45,7 +46,7 @@ class Sample:
 
 
 def radiological(image: NDArray) -> NDArray:
-    """Turn ``[y, x]`` (back to front, left to right) so that anterior is up and the patient's right is on the left."""
+    """Turn ``[y, x]`` (back to front, left to right): anterior up, the patient's right on the left."""
     return image[::-1, ::-1]
 
 
@@ -148,7 +149,7 @@ def panel_figure(samples: list[Sample]) -> Figure:
     for axes, name in zip(grid[0], ["Input", "Ground truth", *(label(m) for m in methods)], strict=True):
         axes.set_title(name.replace(" with ", "\nwith "), fontsize=8)
     if shown is not None:
-        bar = figure.colorbar(shown, ax=grid[:, 2:], location="bottom", shrink=0.4, aspect=40, pad=0.01)
+        bar = figure.colorbar(shown, ax=grid, location="bottom", shrink=0.35, aspect=45, pad=0.01)
         bar.set_label("|residual|, relative to the 99.5th percentile of the scan's brain", fontsize=7)
         bar.ax.tick_params(labelsize=7)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def classes(units: pd.DataFrame, protocol: str) -> NDArray[np.int8]:
 
 
 def pathology_classes(units: pd.DataFrame, pathology: str) -> NDArray[np.int8]:
-    """Return classes for one pathology: its lesion slices against slices of healthy scans, all others left out."""
+    """Return classes for one pathology: its lesion slices against slices of healthy scans."""
     result = classes(units, "slice_healthy")
     result[(result == POSITIVE) & (units["pathology"] != pathology).to_numpy(bool)] = LEFT_OUT
     return result
@@ -49,17 +50,13 @@ def pathology_classes(units: pd.DataFrame, pathology: str) -> NDArray[np.int8]:
 
 def one_class_reason(protocol: str, n_pos: int, n_neg: int) -> str:
     """Say why a protocol cannot be computed; empty when it can."""
-    unit = "scan" if protocol == "volume" else "slice"
     parts = []
     if n_pos == 0:
         marked = protocol in {"slice", "slice_healthy"}
-        parts.append(
-            "no slice with lesion pixels (no abnormal test scan, or none with a lesion mask)"
-            if marked
-            else f"no {unit} of an abnormal test scan"
-        )
+        lesion = "no slice with lesion pixels (no abnormal test scan, or none with a lesion mask)"
+        parts.append(lesion if marked else "no abnormal test scan")
     if n_neg == 0:
-        parts.append(f"no negative {unit}" if protocol == "slice" else f"no {unit} of a healthy test scan")
+        parts.append("no slice without a lesion" if protocol == "slice" else "no healthy test scan")
     return "; ".join(parts)
 
 
@@ -99,8 +96,15 @@ def make_strata(scans: pd.DataFrame) -> Strata:
     return Strata(patients, np.array(strata, dtype=str))
 
 
-def no_interval_reason(strata: Strata, positives: NDArray[np.intp]) -> str:
-    """Say why the bootstrap cannot vary a class; empty when it can.
+class Intervals(NamedTuple):
+    """Whether the bootstrap can give an interval, and what a reader must know about it."""
+
+    allowed: bool
+    note: str
+
+
+def judge_intervals(strata: Strata, positives: NDArray[np.intp]) -> Intervals:
+    """Say whether the bootstrap can vary both classes; a stratum of one patient cannot be resampled.
 
     Parameters
     ----------
@@ -110,9 +114,11 @@ def no_interval_reason(strata: Strata, positives: NDArray[np.intp]) -> str:
     """
     single = set(strata.single)
     names = {str(strata.stratum[p]) for p in np.unique(positives)}
+    alone = ", ".join(sorted(names & single))
     if names and names <= single:
-        which = ", ".join(sorted(names))
-        return f"no interval: one patient only in {'stratum' if len(names) == 1 else 'each of the strata'} {which}"
+        where = "stratum" if len(names) == 1 else "each of the strata"
+        return Intervals(False, f"no interval: one patient only in {where} {alone}")
     if "healthy" in single:
-        return "no interval: one healthy patient only"
-    return ""
+        return Intervals(False, "no interval: one healthy patient only")
+    note = f"the interval leaves out the variation within strata of one patient ({alone})" if alone else ""
+    return Intervals(True, note)

@@ -1,4 +1,4 @@
-"""Figures that the thesis published, on in-house data: for orientation beside a user's own, never a target."""
+"""Figures that the thesis published, on in-house data: for orientation, never a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``report.html``, one self-contained page, and ``summary.md``: the tables of this stage, in words, tables and figures."""
+"""``report.html``, one self-contained page, and ``summary.md``: what this stage found."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def embed(folder: str | Path) -> dict[str, str]:
 
 
 def render(title: str, parts: list[Section], figures: dict[str, str]) -> str:
-    """Return the page; every text is escaped, and the page's policy forbids scripts and any network address."""
+    """Return the page; every text is escaped, its policy forbids scripts and network addresses."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

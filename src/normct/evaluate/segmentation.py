@@ -1,11 +1,12 @@
 """Dice of the thresholded residual, per lesion-bearing slice and per volume, on the 1 mm grid.
 
-Two thresholds on the residual's magnitude: ``calibrated``, set on healthy calibration scans at a stated false-positive
-rate, and ``oracle``, the one threshold that would have been best on these very test scans (the ceiling, written
-⌈Dice⌉; Baur et al. 2021), which no one has in practice. Histograms of the residual over a fixed ladder of thresholds
-are added up slice by slice, so memory does not grow with the number of scans.
+Two thresholds on the residual's magnitude: ``calibrated``, set on healthy calibration scans at a stated
+false-positive rate, and ``oracle``, the one threshold that would have been best on these very test scans
+(the ceiling, written ⌈Dice⌉; Baur et al. 2021), which no one has in practice. Counts over a fixed ladder of
+thresholds are added up slice by slice, so memory does not grow with the number of scans.
 
-Writes ``segmentation.csv`` (per seed), ``segmentation_summary.csv`` (over seeds) and ``segmentation_volumes.csv``.
+Writes ``segmentation.csv`` (per seed), ``segmentation_summary.csv`` (over seeds) and
+``segmentation_volumes.csv``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,12 @@ from numpy.typing import NDArray
 from normct.common.cli import parser, run
 from normct.common.files import read_json
 from normct.common.slices import read_slices
-from normct.evaluate.data import accepted_test, ordered, ordered_pathologies, read_cohort
-from normct.evaluate.metrics import mean_sd
+from normct.evaluate.data import accepted_test, ordered, read_cohort
+from normct.evaluate.dice_tables import LADDER, Tally, subsets, tabulate
 from normct.evaluate.residuals import ATLAS_KEY, enlarge, read_maps, split_key
 from normct.evaluate.tables import write_csv
 
 log = logging.getLogger(__name__)
-
-LADDER = np.geomspace(1e-4, 1e2, 385)
-"""Thresholds tried for the oracle: 3.7 % apart, wide enough for residuals (0–1) and for z-values."""
-
-DIFFUSE = ("atrophy",)
-"""Pathologies without a focus: their mask marks widened CSF spaces, so a Dice with them says little."""
-
-LEVELS = ("slice", "volume")
 
 
 def dice(hit: Any, flagged: Any, lesion: Any) -> Any:
@@ -114,40 +107,10 @@ def measure(
     return slices, volume
 
 
-@dataclass
-class Tally:
-    """Running sums of Dice over units: sum and number at each threshold, squares at the calibrated one."""
-
-    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(LADDER) + 1))
-    squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(LADDER) + 1))
-    n: int = 0
-
-    def add(self, values: NDArray[np.float64]) -> None:
-        """Add units of shape (n, ladder + 1)."""
-        self.total += values.sum(axis=0)
-        self.squares += (values**2).sum(axis=0)
-        self.n += len(values)
-
-    def at(self, index: int) -> tuple[float, float]:
-        """Return mean and SD (n - 1) over units at a threshold."""
-        if self.n == 0:
-            return float("nan"), float("nan")
-        mean = self.total[index] / self.n
-        if self.n == 1:
-            return float(mean), float("nan")
-        variance = (self.squares[index] - self.n * mean**2) / (self.n - 1)
-        return float(mean), float(np.sqrt(max(variance, 0.0)))
-
-    @property
-    def best(self) -> int:
-        """Index of the oracle's threshold."""
-        return int(np.argmax(self.total[: len(LADDER)]))
-
-
 def scan_cases(
     scan: dict[str, Any], maps: str | Path, preprocess: str | Path, thresholds: dict[str, float | None]
 ) -> list[Case]:
-    """Return the cases of one abnormal scan with a lesion mask; none when its lesion lies outside usable slices."""
+    """Return the cases of one abnormal scan; none when its lesion lies outside usable slices."""
     sub = scan["participant_id"]
     store = read_slices(Path(preprocess) / sub / "slices.npz")
     if store.set_aside or not store.lesion[store.usable].any():
@@ -158,107 +121,6 @@ def scan_cases(
         slices, volume = measure(residual, store.brain, store.lesion, store.usable, thresholds.get(key))
         cases.append(Case(sub, scan["pathology"], method, seed, thresholds.get(key), slices, volume))
     return cases
-
-
-def subsets(pathology: str) -> list[str]:
-    """Return the rows of the table that a scan counts towards."""
-    return ["all", pathology] if pathology in DIFFUSE else ["all", "focal", pathology]
-
-
-def tabulate(
-    tallies: dict[tuple[str, str, str, str], Tally],
-    thresholds: dict[tuple[str, str], float | None],
-    voxel_fpr: float,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the per-seed table and its summary over seeds.
-
-    Parameters
-    ----------
-    tallies : dict
-        Key (subset, method, seed, level).
-    thresholds : dict
-        Calibrated threshold of each method and seed.
-    voxel_fpr : float
-        False-positive rate on healthy calibration voxels that the calibrated threshold stands for.
-    """
-    names = {subset for subset, *_ in tallies}
-    firsts = [name for name in ("all", "focal") if name in names]
-    order = firsts + ordered_pathologies(names - set(firsts))
-    columns = ordered((method, "residual", seed) for _, method, seed, _ in tallies)
-    rows = []
-    for subset in order:
-        for method, _, seed in columns:
-            for level in LEVELS:
-                tally = tallies.get((subset, method, seed, level))
-                if tally is None:
-                    continue
-                for kind in ("calibrated", "oracle"):
-                    index = len(LADDER) if kind == "calibrated" else tally.best
-                    value = thresholds.get((method, seed)) if kind == "calibrated" else float(LADDER[index])
-                    mean, sd = tally.at(index)
-                    rows.append(
-                        {
-                            "subset": subset,
-                            "method": method,
-                            "seed": seed,
-                            "level": level,
-                            "threshold": kind,
-                            "threshold_value": value,
-                            "voxel_fpr": voxel_fpr if kind == "calibrated" else None,
-                            "dice_mean": mean,
-                            "dice_sd_over_units": sd,
-                            "n_units": tally.n,
-                            "reason": ""
-                            if value is not None
-                            else "no threshold: no healthy calibration scan",
-                        }
-                    )
-    table = pd.DataFrame(
-        rows,
-        columns=[
-            "subset",
-            "method",
-            "seed",
-            "level",
-            "threshold",
-            "threshold_value",
-            "voxel_fpr",
-            "dice_mean",
-            "dice_sd_over_units",
-            "n_units",
-            "reason",
-        ],
-    )
-    short = []
-    for key, group in table.groupby(["subset", "method", "level", "threshold"], sort=False):
-        mean, sd_seeds = mean_sd(group["dice_mean"].tolist())
-        spread, _ = mean_sd(group["dice_sd_over_units"].tolist())
-        short.append(
-            {
-                **dict(zip(("subset", "method", "level", "threshold"), key, strict=True)),
-                "n_seeds": len(group),
-                "dice_mean": mean,
-                "dice_sd_over_seeds": sd_seeds,
-                "dice_sd_over_units": spread,
-                "n_units": int(group["n_units"].iloc[0]),
-                "reason": group["reason"].iloc[0],
-            }
-        )
-    return table, pd.DataFrame(
-        short,
-        columns=[
-            "subset",
-            "method",
-            "level",
-            "threshold",
-            "n_seeds",
-            "dice_mean",
-            "dice_sd_over_seeds",
-            "dice_sd_over_units",
-            "n_units",
-            "reason",
-        ],
-    )
 
 
 def evaluate(

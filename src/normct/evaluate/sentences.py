@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -24,9 +26,23 @@ def number(value: float, digits: int = 3) -> str:
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
+def signed(value: float) -> str:
+    """Return a difference with its sign, the minus as long as the plus."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def span(low: float, high: float) -> str:
     """Return `` (95 % interval a to b)``, or nothing."""
-    return "" if np.isnan(low) or np.isnan(high) else f" (95 % interval {low:.3f} to {high:.3f})"
+    return (
+        ""
+        if np.isnan(low) or np.isnan(high)
+        else f" (95 % interval {low:.3f} to {high:.3f})".replace("-", "−")
+    )
+
+
+def best_row(rows: pd.DataFrame, column: str, largest: bool = True) -> dict[Any, Any]:
+    """Return the row with the largest (or smallest) value; the first of equals."""
+    return (max if largest else min)(rows.to_dict("records"), key=lambda row: row[column])
 
 
 def main_rows(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
@@ -44,12 +60,15 @@ def confound(summary: pd.DataFrame) -> tuple[str, bool]:
         return f"Whether the groups differ in how they were scanned could not be tested{why}.", False
     first = row.iloc[0]
     value, low, high = first["auroc_mean"], first["auroc_low"], first["auroc_high"]
-    figures = f"AUROC {number(value)}{span(low, high)}, {first['n_pos']:.0f} abnormal and {first['n_neg']:.0f} healthy"
+    counts = f"{first['n_pos']:.0f} abnormal and {first['n_neg']:.0f} healthy"
+    figures = f"AUROC {number(value)}{span(low, high)}, {counts}"
     if value >= ALARM or low > 0.5 or value <= 1 - ALARM or high < 0.5:
         way = "higher" if value > 0.5 else "lower, so healthy scans are the unusual ones"
         return (
-            "Confound alarm: slice thickness, noise, pitch and registration alone separate abnormal from healthy test "
-            f"scans ({figures}; {way} for the abnormal). Every figure below may show how a scan was made rather than "
+            "Confound alarm: slice thickness, noise, pitch and registration alone separate abnormal from "
+            "healthy test "
+            f"scans ({figures}; {way} for the abnormal). Every figure below may show how a scan was made "
+            f"rather than "
             "what is in it.",
             True,
         )
@@ -62,8 +81,8 @@ def against_trivial(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) 
     networks, trivial = rows[rows["method"].isin(list(METHODS))], rows[rows["method"].isin(list(TRIVIAL))]
     if networks.empty or trivial.empty:
         return ""
-    best = networks.loc[networks["auroc_mean"].idxmax()]
-    rival = trivial.loc[trivial["auroc_mean"].idxmax()]
+    best = best_row(networks, "auroc_mean")
+    rival = best_row(trivial, "auroc_mean")
     names = f"{label(best['method'])} {number(best['auroc_mean'])}, {label(rival['method'])} "
     names += f"{number(rival['auroc_mean'])}"
     start = f"AUROC, {_WHAT[protocol]}: "
@@ -94,7 +113,7 @@ def against_published(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str
     theirs = rows[rows["method"].isin(PUBLISHED_BASELINES)]
     if ours.empty or theirs.empty:
         return ""
-    best, rival = ours.loc[ours["auroc_mean"].idxmax()], theirs.loc[theirs["auroc_mean"].idxmax()]
+    best, rival = best_row(ours, "auroc_mean"), best_row(theirs, "auroc_mean")
     gain = best["auroc_mean"] - rival["auroc_mean"]
     entry = paired[
         (paired["protocol"] == protocol)
@@ -105,8 +124,14 @@ def against_published(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str
     ]
     low, high = (entry["auroc_low"].iloc[0], entry["auroc_high"].iloc[0]) if len(entry) else (np.nan, np.nan)
     side = "above" if gain > 0 else "below"
+    if round(abs(gain), 3) == 0:
+        return (
+            f"Of the thesis's methods {label(best['method'])} is best, level with {label(rival['method'])} "
+            f"({number(best['auroc_mean'])}) in AUROC, {_WHAT[protocol]}."
+        )
     return (
-        f"Of the thesis's methods {label(best['method'])} is best: {number(abs(gain))} {side} {label(rival['method'])}"
+        f"Of the thesis's methods {label(best['method'])} is best: {number(abs(gain))} {side} "
+        f"{label(rival['method'])}"
         f"{span(low, high)} in AUROC, {_WHAT[protocol]}."
     )
 
@@ -117,13 +142,13 @@ def on_pathologies(pathology: pd.DataFrame, summary: pd.DataFrame) -> str:
     networks = rows[rows["method"].isin(list(METHODS))]
     if networks.empty or pathology.empty:
         return ""
-    best = networks.loc[networks["auroc_mean"].idxmax(), "method"]
+    best = best_row(networks, "auroc_mean")["method"]
     part = pathology[
         (pathology["method"] == best) & (pathology["score"] == "thesis") & (pathology["members"] == "single")
     ].dropna(subset=["auroc_mean"])
     if len(part) < 2:
         return ""
-    high, low = part.loc[part["auroc_mean"].idxmax()], part.loc[part["auroc_mean"].idxmin()]
+    high, low = best_row(part, "auroc_mean"), best_row(part, "auroc_mean", largest=False)
     worse = part[part["auroc_mean"] < 0.5]
     text = (
         f"{label(best)} finds {label(high['pathology'])} best ({number(high['auroc_mean'])}) and "
@@ -142,10 +167,11 @@ def on_localisation(segmentation: pd.DataFrame) -> str:
     )
     if real.empty:
         return "Localisation (Dice) was not computed: no abnormal test scan with a lesion mask."
-    best = real.loc[real["dice_mean"].idxmax()]
+    best = best_row(real, "dice_mean")
     ceiling = part[(part["threshold"] == "oracle") & (part["method"] == best["method"])]["dice_mean"].iloc[0]
     text = (
-        f"Localisation: the best network's Dice per volume is {number(best['dice_mean'])} ({label(best['method'])}); "
+        f"Localisation: the best network's Dice per volume is {number(best['dice_mean'])} "
+        f"({label(best['method'])}); "
         f"no threshold could lift it above {number(ceiling)}"
     )
     atlas = part[(part["threshold"] == "calibrated") & (part["method"] == "statistical_atlas")].dropna(

@@ -1,0 +1,159 @@
+"""From slice and scan scores to metrics: per seed, over seeds with intervals, and as paired differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from normct.common.registry import TRIVIAL
+from normct.evaluate import protocols as pr
+from normct.evaluate.data import Scores
+from normct.evaluate.metrics import interval, mean_sd, point, resampled
+
+Key = tuple[str, str, str]
+"""Method, score, and ``single`` (one row a seed, averaged) or ``ensemble`` (the seeds' own mean score)."""
+
+REFERENCES = (("published", ("vae_kl", "cevae")), ("trivial", tuple(TRIVIAL)))
+"""Rivals of the paired differences: the better of the published baselines, and the best trivial one."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Bootstrap samples of one method and score, averaged over seeds; each of shape (draws,)."""
+
+    auroc: NDArray[np.float64]
+    aupr: NDArray[np.float64]
+
+
+def membership(seed: str) -> str:
+    """Return ``ensemble`` for scores averaged over seeds before the metric was taken, else ``single``."""
+    return "ensemble" if seed == "all" else "single"
+
+
+def score_column(
+    scores: Scores, classes: NDArray[np.int8], column: int, reason: str
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """Return the metrics of one column, and which units they rest on."""
+    values = scores.matrix[:, column]
+    known = ~np.isnan(values)
+    keep = (classes != pr.LEFT_OUT) & known
+    positive = classes == pr.POSITIVE
+    n_pos, n_neg = int((keep & positive).sum()), int((keep & ~positive).sum())
+    row: dict[str, Any] = {
+        "auroc": np.nan,
+        "aupr": np.nan,
+        "prevalence": np.nan,
+        "n_pos": n_pos,
+        "n_neg": n_neg,
+    }
+    lost = int(((classes != pr.LEFT_OUT) & ~known).sum())
+    notes = [reason] if reason else []
+    if n_pos and n_neg:
+        row["auroc"], row["aupr"] = point(values[keep], positive[keep])
+        row["prevalence"] = n_pos / (n_pos + n_neg)
+    elif not reason:
+        notes.append("no scored unit in one of the classes")
+    if lost:
+        notes.append(f"{lost} without a score left out")
+    row["reason"] = "; ".join(notes)
+    return row, keep
+
+
+def evaluate_protocol(
+    scores: Scores, classes: NDArray[np.int8], name: str, strata: pr.Strata, counts: NDArray[np.float32]
+) -> tuple[list[dict[str, Any]], dict[Key, Draws]]:
+    """Score every column under one protocol.
+
+    Returns
+    -------
+    rows : list of dict
+        One a method, score and seed.
+    samples : dict
+        Bootstrap samples of each method, score and membership; only where a metric exists.
+    """
+    reason = pr.one_class_reason(
+        name, int((classes == pr.POSITIVE).sum()), int((classes == pr.NEGATIVE).sum())
+    )
+    rows: list[dict[str, Any]] = []
+    seeds: dict[Key, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+    patient = strata.code(scores.units) if len(scores.units) else np.zeros(0, np.intp)
+    for index, (method, score, seed) in enumerate(scores.columns):
+        row, keep = score_column(scores, classes, index, reason)
+        rows.append({"method": method, "score": score, "seed": seed, **row})
+        if not np.isnan(row["auroc"]) and len(counts):
+            sample = resampled(
+                scores.matrix[keep, index], classes[keep] == pr.POSITIVE, patient[keep], counts
+            )
+            seeds.setdefault((method, score, membership(seed)), []).append(sample)
+    samples = {
+        key: Draws(
+            np.mean([auroc for auroc, _ in found], axis=0), np.mean([aupr for _, aupr in found], axis=0)
+        )
+        for key, found in seeds.items()
+    }
+    return rows, samples
+
+
+def summarise(
+    rows: list[dict[str, Any]], samples: dict[Key, Draws], intervals: pr.Intervals
+) -> list[dict[str, Any]]:
+    """Return mean and SD over seeds and the 95 % interval over patients, a row a method and score."""
+    table = pd.DataFrame(rows)
+    result = []
+    table["members"] = table["seed"].map(membership)
+    for key, group in table.groupby(["method", "score", "members"], sort=False):
+        row: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
+        row["n_seeds"] = len(group)
+        for metric in ("auroc", "aupr"):
+            row[f"{metric}_mean"], row[f"{metric}_sd"] = mean_sd(group[metric].tolist())
+            low, high = float("nan"), float("nan")
+            if key in samples and intervals.allowed:
+                low, high = interval(getattr(samples[key], metric))
+            row[f"{metric}_low"], row[f"{metric}_high"] = low, high
+        row |= {name: group[name].iloc[0] for name in ("prevalence", "n_pos", "n_neg")}
+        notes = dict.fromkeys([*group["reason"], intervals.note if not np.isnan(row["auroc_mean"]) else ""])
+        row["note"] = "; ".join(note for note in notes if note)
+        result.append(row)
+    return result
+
+
+def paired(
+    summary: list[dict[str, Any]], samples: dict[Key, Draws], intervals: pr.Intervals
+) -> list[dict[str, Any]]:
+    """Return differences to the better published baseline and to the best trivial one, on the same draws.
+
+    The rival is chosen by its AUROC on the very test scans, which favours it: a difference is not flattered.
+    """
+    result = []
+    means: dict[Key, dict[str, Any]] = {
+        (row["method"], row["score"], row["members"]): row
+        for row in summary
+        if not np.isnan(row["auroc_mean"])
+    }
+    for kind, names in REFERENCES:
+        rivals = [
+            key
+            for key in means
+            if key[0] in names and key[1:] in {("thesis", "single"), ("trivial", "single")}
+        ]
+        if not rivals:
+            continue
+        best = max(rivals, key=lambda key: means[key]["auroc_mean"])
+        for key, row in means.items():
+            if key == best or key[0] in TRIVIAL:
+                continue
+            entry: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
+            entry |= {"against": kind, "rival": best[0]}
+            for metric in ("auroc", "aupr"):
+                entry[f"{metric}_difference"] = row[f"{metric}_mean"] - means[best][f"{metric}_mean"]
+                low, high = float("nan"), float("nan")
+                if intervals.allowed and key in samples and best in samples:
+                    low, high = interval(getattr(samples[key], metric) - getattr(samples[best], metric))
+                entry[f"{metric}_low"], entry[f"{metric}_high"] = low, high
+            entry["note"] = intervals.note
+            result.append(entry)
+    return result

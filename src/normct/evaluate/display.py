@@ -1,0 +1,289 @@
+"""Tables as a reader sees them: rounded, labelled, in the thesis's layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from normct.common.registry import METHODS, PATHOLOGIES, PROTOCOLS, SCORES, TRIVIAL, label
+from normct.evaluate import published
+from normct.evaluate.data import ordered_pathologies
+from normct.evaluate.document import Table
+from normct.evaluate.sentences import main_rows, number, signed
+
+
+def cell(row: pd.Series, metric: str) -> str:
+    """Return ``mean ± SD (low to high)``, leaving out what is not known."""
+    mean = row[f"{metric}_mean"]
+    if np.isnan(mean):
+        return "–"
+    text = number(mean)
+    if not np.isnan(row[f"{metric}_sd"]):
+        text += f" ± {row[f'{metric}_sd']:.3f}"
+    if not np.isnan(row[f"{metric}_low"]):
+        text += f" ({row[f'{metric}_low']:.2f} to {row[f'{metric}_high']:.2f})"
+    return text
+
+
+def _methods_in(*frames: pd.DataFrame) -> list[str]:
+    measured = "auroc_mean" if "auroc_mean" in frames[0] else "dice_mean"
+    present = {method for frame in frames for method in frame.dropna(subset=[measured])["method"]}
+    return [name for name in [*METHODS, *TRIVIAL] if name in present]
+
+
+def _blocks(methods: list[str]) -> set[int]:
+    """Where the baselines begin."""
+    first = [i for i, name in enumerate(methods) if name in TRIVIAL]
+    return {first[0]} if first and first[0] > 0 else set()
+
+
+def _prevalence(rows: pd.DataFrame) -> str:
+    known = rows.dropna(subset=["prevalence"])
+    if known.empty:
+        return "–"
+    first = known.iloc[0]
+    return f"{number(first['prevalence'])} ({first['n_pos']:.0f} of {first['n_pos'] + first['n_neg']:.0f})"
+
+
+def _dice_cell(
+    segmentation: pd.DataFrame, method: str, level: str, threshold: str, subset: str = "all"
+) -> str:
+    rows = segmentation[
+        (segmentation["subset"] == subset)
+        & (segmentation["method"] == method)
+        & (segmentation["level"] == level)
+        & (segmentation["threshold"] == threshold)
+    ].dropna(subset=["dice_mean"])
+    if rows.empty:
+        return "–"
+    row = rows.iloc[0]
+    spreads = []
+    if not np.isnan(row["dice_sd_over_units"]):
+        spreads.append(
+            f"σ {row['dice_sd_over_units']:.3f} over {'slices' if level == 'slice' else 'volumes'}"
+        )
+    if not np.isnan(row["dice_sd_over_seeds"]):
+        spreads.append(f"{row['dice_sd_over_seeds']:.3f} over seeds")
+    return number(row["dice_mean"]) + (f" ({', '.join(spreads)})" if spreads else "")
+
+
+def detection_table(
+    summary: pd.DataFrame,
+    columns: list[tuple[str, str, str]],
+    caption: str,
+    segmentation: pd.DataFrame | None = None,
+) -> Table:
+    """Return one row a method in thesis scoring and a trivial baseline.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        ``detection_summary.csv``.
+    columns : list of (heading, protocol, metric)
+    caption : str
+    segmentation : DataFrame, optional
+        ``segmentation_summary.csv``: adds the thesis's DSC column.
+    """
+    parts = {protocol: main_rows(summary, protocol) for _, protocol, _ in columns}
+    methods = _methods_in(*parts.values())
+    header = ["Method", *(heading for heading, _, _ in columns), *([] if segmentation is None else ["DSC"])]
+    prevalence = ["Prevalence", *(_prevalence(parts[p]) if m == "aupr" else "" for _, p, m in columns)]
+    rows = [prevalence + ([] if segmentation is None else [""])]
+    for method in methods:
+        row = [label(method)]
+        for _, protocol, metric in columns:
+            found = parts[protocol][parts[protocol]["method"] == method]
+            row.append(cell(found.iloc[0], metric) if len(found) else "–")
+        if segmentation is not None:
+            row.append(_dice_cell(segmentation, method, "slice", "calibrated"))
+        rows.append(row)
+    breaks = {1} | {i + 1 for i in _blocks(methods)}
+    notes = []
+    for _, protocol, _ in columns:
+        found = parts[protocol]
+        for note in dict.fromkeys(found.loc[~found["note"].isin([""]), "note"]):
+            if note.startswith("has no "):
+                who = [label(m) for m in found.loc[found["note"] == note, "method"]]
+                notes.append(f"{' and '.join(who)} {note}.")
+            else:
+                notes.append(f"{PROTOCOLS[protocol]}: {note}.")
+    return Table(caption, header, rows, list(dict.fromkeys(notes)), breaks)
+
+
+def parts_table(summary: pd.DataFrame) -> Table | None:
+    """Return the rows the main tables leave out: head and residual alone, ensembles."""
+    extra = summary[~summary["score"].isin(["thesis", "trivial"]) | (summary["members"] == "ensemble")]
+    if extra.empty:
+        return None
+    rows = []
+    for (method, score, members), group in extra.groupby(["method", "score", "members"], sort=False):
+        by_protocol = {row["protocol"]: row for _, row in group.iterrows()}
+        name = label(str(method)) + ("" if score == "thesis" else f": {SCORES.get(str(score), str(score))}")
+        name += ", ensemble of the seeds" if members == "ensemble" else ""
+        cells = [cell(by_protocol[p], "auroc") if p in by_protocol else "–" for p in PROTOCOLS]
+        rows.append([name, *cells])
+    header = [
+        "Method and score",
+        "Slice AUROC, healthy negatives",
+        "Slice AUROC",
+        "Clinical AUROC",
+        "Scan AUROC",
+    ]
+    return Table("Parts of the scores, and ensembles.", header, rows)
+
+
+def paired_table(paired: pd.DataFrame) -> Table | None:
+    """Return differences in AUROC to the better published baseline and the best trivial one."""
+    part = paired[(paired["score"] == "thesis") & (paired["members"] == "single")]
+    if part.empty:
+        return None
+    rows = []
+    for row in part.to_dict("records"):
+        interval = (
+            "–" if np.isnan(row["auroc_low"]) else f"{row['auroc_low']:+.3f} to {row['auroc_high']:+.3f}"
+        )
+        rows.append(
+            [
+                label(row["method"]),
+                PROTOCOLS[row["protocol"]],
+                label(row["rival"]),
+                signed(row["auroc_difference"]),
+                interval,
+            ]
+        )
+    return Table(
+        "Paired differences in AUROC, on the same bootstrap draws. The rival is the better of VAE-KL and "
+        "ceVAE, and the "
+        "best trivial baseline, both chosen on these test scans, which favours the rival.",
+        ["Method", "Protocol", "Rival", "Difference", "95 % interval"],
+        rows,
+    )
+
+
+def pathology_table(pathology: pd.DataFrame) -> Table | None:
+    """Return table 6.4: slice-wise AUROC by pathology."""
+    part = pathology[pathology["score"].isin(["thesis", "trivial"]) & (pathology["members"] == "single")]
+    if part.empty:
+        return None
+    names, methods = ordered_pathologies(part["pathology"]), _methods_in(part)
+    lookup = {(row["pathology"], row["method"]): row for _, row in part.iterrows()}
+    counts = {row["pathology"]: row for row in part.drop_duplicates("pathology").to_dict("records")}
+    rows = [
+        [
+            "Patients; lesion slices",
+            *(f"{counts[n]['n_patients']:.0f}; {counts[n]['n_pos']:.0f}" for n in names),
+        ]
+    ]
+    rows += [
+        [label(method), *(cell(lookup[n, method], "auroc") if (n, method) in lookup else "–" for n in names)]
+        for method in methods
+    ]
+    lonely = [n for n in names if counts[n]["n_patients"] == 1]
+    notes = [f"One patient only, so no interval: {', '.join(map(label, lonely))}."] if lonely else []
+    return Table(
+        "Table 6.4. AUROC by pathology: its lesion slices against slices of healthy scans, other pathologies "
+        "left out.",
+        ["Method", *(label(name) for name in names)],
+        rows,
+        notes,
+        {1} | {i + 1 for i in _blocks(methods)},
+    )
+
+
+def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float) -> Table | None:
+    """Return Dice at the calibrated threshold and its ceiling."""
+    part = segmentation[segmentation["subset"] == "all"]
+    if part.empty:
+        return None
+    methods = _methods_in(part)
+    units = part.drop_duplicates("level").set_index("level")["n_units"]
+    rows = []
+    for method in methods:
+        cells = [
+            _dice_cell(segmentation, method, level, threshold, subset)
+            for subset, level, threshold in _DICE_COLUMNS
+        ]
+        rows.append([label(method), *cells])
+    return Table(
+        f"Dice of the thresholded residual, mean and σ, on the 1 mm grid ({units.get('slice', 0):.0f} slices "
+        f"with a "
+        f"lesion, {units.get('volume', 0):.0f} volumes). Threshold: {100 * voxel_fpr:g} % of healthy "
+        f"calibration voxels "
+        "above it. ⌈Dice⌉ is an oracle: the one threshold best on these very test scans, which nobody has in "
+        "practice.",
+        [
+            "Method",
+            "Dice, slices",
+            "⌈Dice⌉, slices",
+            "Dice, volumes",
+            "⌈Dice⌉, volumes",
+            "Dice, volumes, no atrophy",
+        ],
+        rows,
+        ["Atrophy has no focus; the last column leaves it out."],
+        _blocks(methods),
+    )
+
+
+_DICE_COLUMNS = (
+    ("all", "slice", "calibrated"),
+    ("all", "slice", "oracle"),
+    ("all", "volume", "calibrated"),
+    ("all", "volume", "oracle"),
+    ("focal", "volume", "calibrated"),
+)
+
+
+def operating_table(points: pd.DataFrame) -> Table | None:
+    """Return sensitivity and reached specificity of whole scans, averaged over seeds."""
+    part = points[points["score"].isin(["thesis", "trivial"]) & (points["seed"] != "all")]
+    if part.empty:
+        return None
+    rows = []
+    for (method, target), group in part.groupby(["method", "target_specificity"], sort=False):
+        values = [group[name].mean() for name in ("sensitivity", "specificity", "flags_per_100_healthy")]
+        rows.append(
+            [
+                label(str(method)),
+                f"{100 * float(str(target)):.0f} %",
+                *("–" if np.isnan(v) else f"{100 * v:.0f} %" for v in values[:2]),
+                "–" if np.isnan(values[2]) else f"{values[2]:.0f}",
+            ]
+        )
+    first = part.iloc[0]
+    notes = [f"{note}." for note in dict.fromkeys(part["reason"]) if note]
+    return Table(
+        f"Operating points of whole scans ({first['n_abnormal']:.0f} abnormal, {first['n_healthy']:.0f} "
+        f"healthy test "
+        f"scans). Thresholds were set on {first['n_calibrate']:.0f} healthy calibration scans; the "
+        f"specificity reached "
+        "on the test scans stands beside the one aimed at.",
+        [
+            "Method",
+            "Specificity aimed at",
+            "Sensitivity",
+            "Specificity reached",
+            "Flags per 100 healthy scans",
+        ],
+        rows,
+        notes,
+    )
+
+
+def published_tables() -> list[Table]:
+    """Return the thesis's own figures."""
+    columns = ["Slice AUROC", "Clinical AUROC", "Slice AUPR", "Clinical AUPR", "DSC"]
+    rows = [["Prevalence", "", "", published.PREVALENCE["slice"], published.PREVALENCE["clinical"], ""]]
+    rows += [[label(method), *values] for method, values in published.DETECTION.items()]
+    names = list(PATHOLOGIES)
+    by_pathology = [[label(m), *(values[n] for n in names)] for m, values in published.PATHOLOGY.items()]
+    return [
+        Table(
+            f"Published figures (tables 6.1 to 6.3). {published.SOURCE}.", ["Method", *columns], rows, [], {1}
+        ),
+        Table(
+            f"Published AUROC by pathology (table 6.4). {published.SOURCE}.",
+            ["Method", *(label(n) for n in names)],
+            by_pathology,
+        ),
+    ]
