@@ -86,9 +86,13 @@ def model_card(
         f"three probabilities, {head['anomaly']}. Skull stripping: {engine}.",
         "",
         "## Training data",
-        f"Trained on {data}: {training['scans']} healthy training scans, {training['slices']} usable slices; "
-        f"{training['stop']} healthy scans decided when training stopped, {n} set scales, thresholds and "
-        "percentiles. No abnormal scan was used.",
+        f"Trained on {data}. No abnormal scan was used.",
+        "",
+        "| healthy scans | number |",
+        "|---|---|",
+        f"| training | {training['scans']} ({training['slices']} usable slices) |",
+        f"| deciding when training stopped | {training['stop']} |",
+        f"| setting scales, thresholds and percentiles | {n} |",
         "",
         "## Intended use",
         "Ranking unenhanced head CT of adults for research, where each result is looked at by a radiologist.",
