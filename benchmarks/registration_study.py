@@ -11,7 +11,8 @@ One line a subject is appended, so that an interrupted run goes on where it was;
 stripped brains stay, and another run skips making them.
 
 To know what quality control says of failures that hardly occur, each subject is also judged at poses turned
-away from the one found by 10, 15 and 25 degrees (``turned_*``).
+away from the one found by 10, 15 and 25 degrees (``turned_*``), and where a search from a start 80 degrees
+off ends (``trapped_*``).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TURNED_DEG = (10, 15, 25)
 
 
 def strip_subject(subject: str, pathology: str | None, seed: int, settings: dict, keep: Path | None):
-    """Return stripped brain, mask and the records of import, strip and truth; from ``keep`` if it has them."""
+    """Return stripped brain, mask and records of import, strip and truth; from ``keep`` if it has them."""
     from normct.common.files import read_json, write_json
     from normct.common.volumes import Volume, read_volume, write_volume
 
@@ -78,7 +79,16 @@ def study_subject(number: int, seed: int, settings: dict[str, Any], keep: Path |
 
     from normct.common.anatomy import ct_atlas
     from normct.common.geometry import angles_deg
-    from normct.preprocess.pose import FINE_MM, MutualInformation, centre_of_mass, distance
+    from normct.preprocess.pose import (
+        FINE_MM,
+        RADIUS_MM,
+        MutualInformation,
+        centre_of_mass,
+        climb,
+        distance,
+        peak,
+        rigid,
+    )
     from normct.preprocess.quality import measure
     from normct.preprocess.quality_rules import judge
     from normct.preprocess.register import overlap, register, two_mm
@@ -131,6 +141,22 @@ def study_subject(number: int, seed: int, settings: dict[str, Any], keep: Path |
         moving, moving_mask = two_mm(brain, mask)
         metric = MutualInformation(fixed, moving, fixed_mask, FINE_MM)
         row["true_mi"], row["true_overlap"] = metric(true), overlap(fixed_mask, moving_mask, true)
+
+        def at_pose(name: str, matrix: np.ndarray) -> dict[str, Any]:
+            pitch, roll, yaw = angles_deg(matrix)
+            there = asdict(record) | {
+                "mi": metric(matrix),
+                "mi_peak": peak(metric, matrix, centre),
+                "overlap_dice": overlap(fixed_mask, moving_mask, matrix),
+                "pitch_deg": pitch,
+                "roll_deg": roll,
+                "yaw_deg": yaw,
+            }
+            values = {k: there[k] for k in ("mi", "mi_peak", "overlap_dice")} | {
+                "verdict": judged(matrix, there)[1]
+            }
+            return {f"{name}_{k}": v for k, v in values.items()}
+
         axes = np.random.default_rng([seed, number]).standard_normal((len(TURNED_DEG), 3))
         for turn, axis in zip(TURNED_DEG, axes, strict=True):
             wrong = found.copy()
@@ -139,12 +165,15 @@ def study_subject(number: int, seed: int, settings: dict[str, Any], keep: Path |
                 @ Rotation.from_rotvec(np.radians(turn) * axis / np.linalg.norm(axis)).as_matrix()
             )
             wrong[:3, 3] += (found @ np.append(centre, 1) - wrong @ np.append(centre, 1))[:3]
-            there = asdict(record) | {
-                "mi": metric(wrong),
-                "overlap_dice": overlap(fixed_mask, moving_mask, wrong),
-            }
-            row[f"turned_{turn}_mi"], row[f"turned_{turn}_overlap"] = there["mi"], there["overlap_dice"]
-            row[f"turned_{turn}_verdict"] = judged(wrong, there)[1]
+            row |= at_pose(f"turned_{turn}", wrong)
+        # a search that starts far off and stays there: what a real failure looks like
+        axis = axes[0] / np.linalg.norm(axes[0])
+        start = Rotation.from_matrix(found[:3, :3]) * Rotation.from_rotvec(np.radians(80) * axis)
+        shift = (found @ np.append(centre, 1))[:3] - centre
+        angles = np.append(start.as_euler("xyz") * RADIUS_MM, np.zeros(3))
+        trapped = rigid(climb(metric, angles, centre, shift, 0.5), centre, shift)
+        row["trapped_error_deg"] = distance(true, trapped, centre)[0]
+        row |= at_pose("trapped", trapped)
     row["reasons"] = " ".join(reasons)
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
 
@@ -203,6 +232,9 @@ def report(rows: list[dict[str, str]]) -> dict[str, Any]:
     for turn in TURNED_DEG:
         verdicts = [r[f"turned_{turn}_verdict"] for r in good if r.get(f"turned_{turn}_verdict")]
         summary[f"turned_{turn}_flagged"] = sum(v != "pass" for v in verdicts) / max(1, len(verdicts))
+    ends = [r for r in rows if r.get("trapped_verdict") and float(r["trapped_error_deg"]) > LIMIT_DEG]
+    summary["trapped"] = len(ends)
+    summary["trapped_flagged"] = sum(r["trapped_verdict"] != "pass" for r in ends) / max(1, len(ends))
     return summary
 
 

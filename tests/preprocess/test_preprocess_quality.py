@@ -14,7 +14,7 @@ from factories import ellipsoid
 from normct.common.files import write_json
 from normct.common.geometry import write_transform
 from normct.common.volumes import Volume, write_volume
-from normct.preprocess.quality import assess, ends_in_view, main, measure, noise_hu
+from normct.preprocess.quality import assess, ends_in_view, main, measure, noise_hu, overlap_share
 from normct.preprocess.quality_rules import judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +31,12 @@ GOOD = {
     "mi": 0.6,
     "runner_up_mi": None,
     "mi_lead": None,
+    "mi_peak": 0.25,
     "pitch_deg": 10.0,
     "roll_deg": 1.0,
     "yaw_deg": -2.0,
     "overlap_dice": 0.9,
+    "overlap_share": 0.99,
     "vertex_in_view": 1.0,
     "base_in_view": 1.0,
 }
@@ -56,9 +58,10 @@ def test_a_good_scan_passes_without_a_word():
         ({"border_contact_cm2": 500.0}, "fail", ("500 cm²",)),
         ({"vertex_in_view": 0.2}, "fail", ("20%", "vertex")),
         ({"base_in_view": 0.5}, "warn", ("50%", "base")),
-        ({"overlap_dice": 0.4}, "fail", ("0.40", "Dice")),
+        ({"overlap_share": 0.4}, "fail", ("40%", "80%")),
         ({"mi": 0.01}, "fail", ("0.01", "mutual information")),
         ({"runner_up_mi": 0.599, "mi_lead": 0.0017}, "warn", ("0.2%", "Another pose")),
+        ({"mi_peak": -0.08}, "warn", ("-8%", "3%")),
         ({"pitch_deg": -41.0}, "warn", ("nodded by 41°", "35°")),
         ({"yaw_deg": 50.0}, "warn", ("turned to one side by 50°",)),
         ({"noise_hu": 30.0}, "warn", ("30 HU",)),
@@ -85,7 +88,7 @@ def test_failures_come_first_and_missing_measures_are_not_judged():
 
 def test_limits_come_from_the_settings():
     assert (
-        judge(GOOD | {"overlap_dice": 0.4}, SETTINGS | {"overlap": {"warn": None, "fail": 0.3}})[0] == "pass"
+        judge(GOOD | {"overlap_share": 0.4}, SETTINGS | {"overlap": {"warn": None, "fail": 0.3}})[0] == "pass"
     )
 
 
@@ -123,6 +126,14 @@ def test_noise_is_measured_where_it_is_known(scan):
     brain, mask = scan
     assert noise_hu(brain, mask.data > 0) == pytest.approx(5.0, abs=0.6)
     assert noise_hu(brain, np.zeros(mask.data.shape, bool)) is None
+
+
+def test_a_small_brain_is_no_misfit(scan):
+    _, mask = scan
+    half = Volume(mask.data * (np.arange(150) < 75)[:, None, None].astype(np.uint8), mask.affine)
+    assert overlap_share(2 / 3, half, mask) == pytest.approx(1.0, abs=0.02)  # half of it, wholly inside
+    assert overlap_share(0.5, mask, mask) == 0.5
+    assert overlap_share(None, mask, mask) is None
 
 
 def test_truncation_is_measured_at_both_ends(scan):
@@ -192,7 +203,7 @@ def test_record_and_picture_of_a_scan(tmp_path, scan):
     assert (record["participant_id"], record["verdict"], record["reasons"]) == ("sub-a", "pass", [])
     assert record["measures"]["median_hu"] == pytest.approx(34, abs=1)
     picture = np.asarray(Image.open(tmp_path / "quality.png"))
-    # brain and atlas mask are the same here: the brain's outline lies on the atlas's, and inside it brain is grey
+    # brain and atlas mask are one here: the brain's outline lies on the atlas's, and inside it brain is grey
     orange = (picture == (255, 176, 0)).all(axis=2)
     grey = (picture[..., 0] == picture[..., 1]) & (picture[..., 0] > 80) & (picture[..., 0] < 140)
     assert orange.sum() > 500

@@ -155,6 +155,24 @@ def distance(a: NDArray, b: NDArray, centre: NDArray) -> tuple[float, float]:
     return float(angle), float(np.linalg.norm((a @ point - b @ point)[:3]))
 
 
+def peak(
+    metric: MutualInformation, matrix: NDArray[np.float64], centre: NDArray, turn_deg: float = 10.0
+) -> float:
+    """Smallest share of mutual information lost by turning a pose about an axis through ``centre``.
+
+    A right pose is a sharp peak; at a wrong one, turning some way costs little or gains.
+    """
+    here = metric(matrix)
+    there = (matrix @ np.append(centre, 1.0))[:3]
+    losses = []
+    for axis in np.vstack([np.eye(3), -np.eye(3)]):
+        turned = matrix.copy()
+        turned[:3, :3] = matrix[:3, :3] @ Rotation.from_rotvec(np.radians(turn_deg) * axis).as_matrix()
+        turned[:3, 3] = there - turned[:3, :3] @ centre
+        losses.append(1 - metric(turned) / here)
+    return float(min(losses))
+
+
 def climb(
     metric: MutualInformation, start: NDArray, centre: NDArray, shift: NDArray, tolerance: float
 ) -> NDArray:

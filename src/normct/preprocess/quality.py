@@ -54,6 +54,14 @@ def ends_in_view(brain: Volume, atlas_mask: Volume, matrix: NDArray[np.float64])
     return float(inside[z > z.max() - END_MM].mean()), float(inside[z < z.min() + END_MM].mean())
 
 
+def overlap_share(dice: float | None, mask: Volume, atlas_mask: Volume) -> float | None:
+    """Dice as a share of the most that two brains of these sizes can reach: a small brain is no misfit."""
+    if dice is None:
+        return None
+    sizes = [float((v.data > 0).sum()) * v.voxel_ml for v in (mask, atlas_mask)]
+    return min(1.0, dice * sum(sizes) / (2 * min(sizes)))
+
+
 def measure(
     imported: dict[str, Any],
     stripped: dict[str, Any],
@@ -97,10 +105,12 @@ def measure(
         "mi": mi,
         "runner_up_mi": runner_up,
         "mi_lead": None if mi is None or runner_up is None else (mi - runner_up) / mi,
+        "mi_peak": registered.get("mi_peak"),
         "pitch_deg": angles[0],
         "roll_deg": angles[1],
         "yaw_deg": angles[2],
         "overlap_dice": registered.get("overlap_dice"),
+        "overlap_share": overlap_share(registered.get("overlap_dice"), mask, atlas_mask),
         "vertex_in_view": vertex,
         "base_in_view": base,
     }

@@ -129,11 +129,11 @@ CHECKS: tuple[tuple[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[Fin
         _at_least("base_in_view", "Only {value:.0%} of the brain's base is in the scan (limit {limit:.0%})."),
     ),
     (
-        "overlap_dice",
+        "overlap_share",
         _at_least(
-            "overlap_dice",
-            "Registered brain and atlas overlap by {value:.2f} (Dice; limit {limit:g}): the registration or "
-            "the brain mask may be wrong.",
+            "overlap_share",
+            "Registered brain and atlas overlap by {value:.0%} of what their sizes allow (limit {limit:.0%}): "
+            "the registration or the brain mask may be wrong.",
             setting="overlap",
         ),
     ),
@@ -153,6 +153,14 @@ CHECKS: tuple[tuple[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[Fin
             "Another pose of the head fits almost as well (within {value:.1%}; limit {limit:.1%}): look "
             "whether the "
             "registration is right.",
+        ),
+    ),
+    (
+        "mi_peak",
+        _at_least(
+            "mi_peak",
+            "Turning the head by 10° lowers its likeness to the atlas by only {value:.0%} (limit {limit:.0%}: "
+            "the registration may be wrong.",
         ),
     ),
     ("pitch_deg", _angle),

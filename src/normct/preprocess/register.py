@@ -27,6 +27,7 @@ from normct.preprocess.pose import (
     block_mean,
     centre_of_mass,
     crop,
+    peak,
     search,
     tissue,
 )
@@ -45,6 +46,8 @@ class Registration:
     mi, runner_up_mi : float or None
         Mutual information in nats of the pose, and of the best end of the search in another basin (None: no
         other).
+    mi_peak : float or None
+        Least share of ``mi`` lost by a turn of 10° about any axis (:func:`normct.preprocess.pose.peak`).
     pitch_deg, roll_deg, yaw_deg : float or None
         Rotation of the scan against the atlas, about x, y and z.
     translation_mm : list of float or None
@@ -55,6 +58,7 @@ class Registration:
 
     mi: float | None = None
     runner_up_mi: float | None = None
+    mi_peak: float | None = None
     pitch_deg: float | None = None
     roll_deg: float | None = None
     yaw_deg: float | None = None
@@ -113,6 +117,7 @@ def register(
     return pose.matrix, Registration(
         mi=pose.mi,
         runner_up_mi=None if runner_up is None else runner_up.mi,
+        mi_peak=peak(metric, pose.matrix, centre[:3]),
         pitch_deg=pitch,
         roll_deg=roll,
         yaw_deg=yaw,
