@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from normct.common.anatomy import ATLAS_SHAPE, atlas_affine, ct_atlas
 from normct.common.files import write_json
@@ -62,18 +64,19 @@ def small(data: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(p) for p in planes])
 
 
-def head(shape, affine, points, ball, delta, seed=0):
-    """HU of the atlas brain with skull and scalp on a native grid, with a ball (atlas mm)."""
+@lru_cache(maxsize=1)
+def template():
+    """HU of the atlas brain with CSF, skull and scalp around it; its mask."""
     image, mask = ct_atlas()
-    from scipy import ndimage
-
     distance = ndimage.distance_transform_edt(mask.data == 0)
-    hu = np.where(
-        mask.data > 0,
-        image.data,
-        np.where(distance < 3, 8, np.where(distance < 9, 1000, np.where(distance < 15, 40, -1000))),
-    )
-    hu = hu.astype(np.float32)
+    around = np.where(distance < 3, 8, np.where(distance < 9, 1000, np.where(distance < 15, 40, -1000)))
+    return Volume(np.where(mask.data > 0, image.data, around).astype(np.float32), image.affine), mask
+
+
+def head(shape, affine, points, ball, delta, seed=0):
+    """HU of a head on a native grid, with a ball (atlas mm); the ball on the atlas grid."""
+    image, mask = template()
+    hu = image.data.copy()
     world = np.indices(ATLAS_SHAPE).reshape(3, -1).T @ image.affine[:3, :3].T + image.affine[:3, 3]
     inside = (((world - ball[:3]) ** 2).sum(axis=1) <= ball[3] ** 2).reshape(ATLAS_SHAPE) & (mask.data > 0)
     hu[inside] += delta

@@ -34,7 +34,7 @@ def test_finding_jumps_to_its_own_slice(codes):
     voxel = [10, 20, 30]
     data[10, 20, 30] = 3000
     ct = Volume(data, affine)
-    view = frame(ct, 256, 200)
+    view = frame(ct, data > 0, 256, 200)
     shown = cut(data, affine, view)
     z = view.viewer_slice(voxel)
     assert shown[z].max() > 1000 and shown[z].max() == shown.max()
@@ -62,7 +62,19 @@ def test_page_stays_small_for_a_thin_slice_scan():
     noise = np.random.default_rng(0).normal(30, 30, (256, 256, 1)).astype(np.float32)
     data = np.broadcast_to(noise, (256, 256, 260))
     ct = Volume(data, native_grid((256, 256, 260), (0.9, 0.9, 0.6)))
-    packed = pack_view(ct, Volume(np.zeros_like(data), ct.affine), 1.0, pixels=256, max_slices=130, max_mb=4)
+    packed = pack_view(
+        ct, data > -1e6, Volume(np.zeros_like(data), ct.affine), 1.0, pixels=256, max_slices=130, max_mb=4
+    )
     assert len(packed["frame"].slices) == 130
     assert packed["frame"].width < 256
     assert sum(len(text) for text in packed["data"].values()) <= 4e6
+
+
+def test_crop_follows_the_brain_not_the_head_holder():
+    shape, zooms = (250, 250, 10), (1.0, 1.0, 5.0)
+    data, brain = np.full(shape, -1000, np.float32), np.zeros(shape, np.uint8)
+    data[:, 240:] = 500  # a table across the field of view
+    brain[80:180, 60:200, 3:8] = 1
+    view = frame(Volume(data, native_grid(shape, zooms)), brain, 256, 200)
+    assert (view.columns, view.rows) == (slice(48, 212), slice(28, 232))
+    assert (view.width, view.height, view.depth) == (164, 204, 10)

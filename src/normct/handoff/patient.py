@@ -130,7 +130,7 @@ def draw(
     write_volume(folder / "brain_mask.nii.gz", brain)
 
     step = settings.scale / 80  # 1 HU with the default window
-    packed = pack_view(ct, anomaly, step, **settings.viewer)
+    packed = pack_view(ct, brain.data, anomaly, step, **settings.viewer)
     view = packed["frame"]
     numbers = [view.number(int(p)) for p in view.slices]
     listed = [

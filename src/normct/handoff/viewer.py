@@ -19,7 +19,8 @@ from PIL import Image
 
 from normct.common.volumes import Volume
 
-MARGIN_MM = 6.0
+# beyond the brain: skull, scalp, ears and most of the face, but not the head holder
+MARGIN_MM = 32.0
 SCALES = (1.0, 0.85, 0.7, 0.6, 0.5)
 
 
@@ -72,13 +73,15 @@ def oriented(data: NDArray, affine: NDArray[np.float64]) -> NDArray:
     return nib.orientations.apply_orientation(data, turn).transpose(2, 1, 0)
 
 
-def frame(ct: Volume, pixels: int, max_slices: int, scale: float = 1.0) -> Frame:
+def frame(ct: Volume, brain: NDArray, pixels: int, max_slices: int, *, scale: float = 1.0) -> Frame:
     """Choose crop, size and slices of the viewer for a scan.
 
     Parameters
     ----------
     ct : Volume
         HU, the scan's own grid.
+    brain : ndarray
+        Brain mask, same shape; the crop is its extent and a margin.
     pixels : int
         Most pixels along the longer side.
     max_slices : int
@@ -89,20 +92,20 @@ def frame(ct: Volume, pixels: int, max_slices: int, scale: float = 1.0) -> Frame
     orientation = nib.orientations.io_orientation(ct.affine)
     order = np.argsort(orientation[:, 0])  # file axis of each of L/R, P/A, S/I
     axis = int(order[2])
-    head = oriented(ct.data, ct.affine) > -300
+    inside = oriented(brain, ct.affine) > 0
     spacing = ct.zooms[order]
     spans = []
     for axes, size in (((0, 2), spacing[1]), ((0, 1), spacing[0])):
-        seen = np.flatnonzero(head.mean(axis=axes) > 0.002)
+        seen = np.flatnonzero(inside.any(axis=axes))
         edge = int(np.ceil(MARGIN_MM / size))
-        full = head.shape[1 if axes == (0, 2) else 2]
+        full = inside.shape[1 if axes == (0, 2) else 2]
         spans.append(
             slice(max(0, seen[0] - edge), min(full, seen[-1] + 1 + edge)) if seen.size else slice(0, full)
         )
     rows, columns = spans
     extent = ((rows.stop - rows.start) * spacing[1], (columns.stop - columns.start) * spacing[0])
     pixel = max(max(extent) / (pixels * scale), float(min(spacing[:2])))
-    depth = head.shape[0]
+    depth = inside.shape[0]
     every = -(-depth // max_slices)
     height, width = (max(1, round(e / pixel)) for e in extent)
     slices = np.arange(0, depth, every)
@@ -144,7 +147,7 @@ def pack(hu: NDArray[np.float32], difference: NDArray[np.float32], step: float) 
 
 
 def pack_view(
-    ct: Volume, anomaly: Volume, step: float, *, pixels: int, max_slices: int, max_mb: float
+    ct: Volume, brain: NDArray, anomaly: Volume, step: float, *, pixels: int, max_slices: int, max_mb: float
 ) -> dict[str, Any]:
     """Pack a scan, made coarser in-plane until it fits into ``max_mb``.
 
@@ -154,7 +157,7 @@ def pack_view(
         ``frame``; ``hu`` and ``difference``, the viewer's slices; ``data``, what goes into the page.
     """
     for scale in SCALES:
-        view = frame(ct, pixels, max_slices, scale)
+        view = frame(ct, brain, pixels, max_slices, scale=scale)
         hu, difference = (cut(v.data, ct.affine, view) for v in (ct, anomaly))
         data = pack(hu, difference, step)
         if sum(len(text) for text in data.values()) <= max_mb * 1e6:
