@@ -62,7 +62,7 @@ def write_series(
 def test_series_becomes_hu_without_any_header_text(tmp_path, caplog):
     data = head_hu()
     write_series(tmp_path / "Doe John" / "nested", data)
-    record = run_import("sub-1", tmp_path / "Doe John", None, "refuse", tmp_path / "out")
+    record = run_import("sub-1", tmp_path / "Doe John", None, tmp_path / "out")
     assert (record["verdict"], record["source"], record["shape"]) == ("ok", "dicom", [48, 56, 32])
     assert record["acquisition"] == {
         "slice_thickness_mm": 5.0, "kernel": "STANDARD", "tube_current_ma": 200.0, "vendor": "Siemens",
@@ -85,7 +85,7 @@ def test_localiser_and_sharp_kernel_are_passed_over(tmp_path):
     write_series(tmp_path / "d", head_hu()[:, :, 15:16], 1, "FC01", ("ORIGINAL", "PRIMARY", "LOCALIZER"))
     write_series(tmp_path / "d", head_hu(1), 3, "BONE")
     write_series(tmp_path / "d", head_hu()[:, :, 4:28], 2, "H31s")
-    record = run_import("sub-1", tmp_path / "d", None, "refuse", tmp_path / "out")
+    record = run_import("sub-1", tmp_path / "d", None, tmp_path / "out")
     assert record["series"].startswith(
         "original, axial, soft kernel H31s, 24 slices, as scanned; chosen among 3"
     )
@@ -162,11 +162,11 @@ def test_folders_are_checked_before_any_job(cohort, settings):
 def test_unreadable_folder_and_mask_on_another_grid_are_set_aside(tmp_path):
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "a.dcm").write_text("x" * 500)
-    record = run_import("sub-1", tmp_path / "junk", None, "refuse", tmp_path / "out")
+    record = run_import("sub-1", tmp_path / "junk", None, tmp_path / "out")
     assert record["reason"].startswith("ct: a folder without a readable DICOM series.")
     write_series(tmp_path / "d", head_hu())
     mask = save_nifti(tmp_path / "m.nii", np.zeros((3, 3, 3)), dtype=np.uint8)
-    record = run_import("sub-1", tmp_path / "d", mask, "refuse", tmp_path / "out")
+    record = run_import("sub-1", tmp_path / "d", mask, tmp_path / "out")
     assert record["reason"].startswith("lesion_mask: its shape 3×3×3 is not that of ct, 48×56×32.")
 
 
@@ -177,7 +177,7 @@ def test_missing_or_killed_program_is_no_fault_of_the_data(tmp_path, monkeypatch
     killed.chmod(0o755)
     monkeypatch.setattr(dicom, "program", lambda: str(killed))
     with pytest.raises(RuntimeError, match="dcm2niix ended with status -9"):
-        run_import("sub-1", tmp_path / "d", None, "set_aside", tmp_path / "out")
+        run_import("sub-1", tmp_path / "d", None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -192,7 +192,7 @@ def test_stamp_sees_a_file_changed_in_place(tmp_path):
 
 @pytest.mark.skipif(not (REAL / "ge_head_dicom").is_dir(), reason="the real head is not on this machine")
 def test_real_tilted_head(tmp_path):
-    record = run_import("sub-ge", REAL / "ge_head_dicom", None, "refuse", tmp_path)
+    record = run_import("sub-ge", REAL / "ge_head_dicom", None, tmp_path)
     assert record["verdict"] == "ok"
     assert record["shape"] == [512, 611, 56]
     assert "gantry tilt corrected" in record["series"]
@@ -211,7 +211,7 @@ def test_real_tilted_head(tmp_path):
     not (REAL / "philips_phantom_dicom").is_dir(), reason="the phantom is not on this machine"
 )
 def test_real_physical_phantom_is_ct_and_left_to_quality_control(tmp_path):
-    record = run_import("sub-ph", REAL / "philips_phantom_dicom", None, "refuse", tmp_path)
+    record = run_import("sub-ph", REAL / "philips_phantom_dicom", None, tmp_path)
     assert record["source"] == "dicom"
     assert record["shape"] == [512, 512, 28]
     text = (tmp_path / "import.json").read_text()

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from factories import HEAD_AFFINE, ellipsoid, head_hu, save_nifti
 from normct.cohort import importer
-from normct.cohort.importer import UnreadableError, run_import
+from normct.cohort.importer import run_import
 from normct.common.errors import DataFault
 from normct.common.volumes import read_volume
 
 SHAPE = head_hu().shape
 
 
-def bring_in(folder, path, lesion=None, on_bad_file="refuse"):
-    return run_import("sub-1", path, lesion, on_bad_file, folder / "out")
+def bring_in(folder, path, lesion=None):
+    return run_import("sub-1", path, lesion, folder / "out")
 
 
 def nan_at(share):
@@ -208,13 +208,12 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_what_bytes_show_is_refused_or_set_aside_as_configured(tmp_path, name):
+def test_what_bytes_show_is_set_aside_where_it_was_not_refused(tmp_path, name):
     path, mask = unreadable(tmp_path, name)
-    with pytest.raises(UnreadableError, match=f"sub-1: {UNREADABLE[name]}") as caught:
-        bring_in(tmp_path, path, mask)
+    with pytest.raises(DataFault, match=f"sub-1: {UNREADABLE[name]}") as caught:
+        importer.import_scan("sub-1", path, mask)
     assert str(tmp_path) not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-    record = bring_in(tmp_path, path, mask, "set_aside")
+    record = bring_in(tmp_path, path, mask)
     assert record["verdict"] == "set_aside"
     assert re.match(UNREADABLE[name], record["reason"])
     assert nib.load(tmp_path / "out" / "ct.nii.gz").shape == (1, 1, 1)
@@ -236,8 +235,7 @@ def test_scaled_and_nifti2_and_half_a_pair(tmp_path):
     bring_in(tmp_path, tmp_path / "two.nii")
     np.testing.assert_allclose(read_volume(tmp_path / "out/ct.nii.gz").data, head_hu(), atol=1.01)
     nib.save(nib.Nifti1Pair(head_hu().astype(np.int16), HEAD_AFFINE), tmp_path / "pair.img")
-    with pytest.raises(UnreadableError, match=r"\.hdr/\.img pair"):
-        bring_in(tmp_path, tmp_path / "pair.hdr")
+    assert ".hdr/.img pair" in bring_in(tmp_path, tmp_path / "pair.hdr")["reason"]
 
 
 def test_lesion_mask_is_made_binary_and_kept_on_the_grid(tmp_path):
@@ -293,7 +291,3 @@ def test_command_line(tmp_path, caplog):
     importer.main(args)
     assert json.loads((tmp_path / "sub-7/import.json").read_text())["participant_id"] == "sub-7"
     assert str(tmp_path) not in caplog.text
-
-
-def test_fault_is_one_of_data():
-    assert issubclass(UnreadableError, DataFault)

@@ -41,7 +41,6 @@ rule cohort_import:
         ct=lambda wc: BY_ID[wc.subject].ct,
         lesion=lambda wc: f"--lesion {shlex.quote(BY_ID[wc.subject].lesion_mask)}" if BY_ID[wc.subject].lesion_mask else "",
         folder=lambda wc: folder_stamp(BY_ID[wc.subject].ct),
-        on_bad_file="set_aside" if BUNDLE else config["cohort"]["on_bad_file"],
         out=lambda wc, output: str(Path(output.ct).parent),
         code=code("normct.cohort.importer"),
     log:
@@ -52,4 +51,4 @@ rule cohort_import:
         runtime=15,
     shell:
         "python -m normct.cohort.importer --subject {wildcards.subject} --ct {params.ct:q} {params.lesion} "
-        "--on-bad-file {params.on_bad_file} --out {params.out:q} > {log:q} 2>&1"
+        "--out {params.out:q} > {log:q} 2>&1"

@@ -1,9 +1,9 @@
 """Write participants.tsv for CQ500 (Chilamkurthy et al., Lancet 2018): DICOM folders and reads.csv.
 
-Expected, as published, zips unpacked: ``DIR/reads.csv`` and ``DIR/**/CQ500CT<n> CQ500CT<n>/`` (or ``CQ500CT<n>/``).
-A finding is there when two of the three readers say so. Scans without bleed, fracture, mass effect or midline
-shift are ``healthy``; those with such findings but no bleed are ``unlabelled``, neither trained on nor counted.
-The readers looked for nothing else: an infarct or a tumour may be among the ``healthy``.
+Expected, as published, zips unpacked: ``DIR/reads.csv`` and ``DIR/**/CQ500CT<n> CQ500CT<n>/``. A finding is
+there when two of the three readers say so. Scans without bleed, fracture, mass effect or midline shift are
+``healthy``; those with such findings but no bleed are ``unlabelled``, neither trained on nor counted. The
+readers looked for nothing else: an infarct or a tumour may be among the ``healthy``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Write participants.tsv for PhysioNet CT-ICH 1.3 (Hssayeni et al., Data 2020): NIfTI, masks, diagnoses.
 
 Expected, as published: ``DIR/hemorrhage_diagnosis_raw_ct.csv``, ``DIR/ct_scans/049.nii`` and so on,
-``DIR/masks/049.nii``, and ``DIR/patient_demographics.csv`` for age and sex. A scan with a bleed on any slice is
-``abnormal``; with a fracture only ``unlabelled``, neither trained on nor counted; the others are ``healthy``.
+``DIR/masks/049.nii``, and ``DIR/patient_demographics.csv`` for age and sex. A scan with a bleed on any
+slice is ``abnormal``; with a fracture only ``unlabelled``, neither trained on nor counted; the others are
+``healthy``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Import one scan: NIfTI or DICOM to int16 HU on its own grid, with a header free of text.
 
-A fault of the data ends in verdict ``set_aside`` where only the voxels show it, and with
-``--on-bad-file set_aside`` always; the stand-ins written then keep the workflow's files complete.
+A fault of the data ends in verdict ``set_aside``, with stand-ins that keep the workflow's files complete: what
+is to be refused was refused by :mod:`normct.cohort.check` before this ran.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ from normct.common.volumes import Volume, write_volume
 log = logging.getLogger(__name__)
 
 
-class UnreadableError(DataFault):
-    """A fault that the headers or one pass over the bytes show: refused, unless set aside by the config."""
-
-
 @dataclass
 class Imported:
     """A scan in HU, its lesion mask, and the record that goes with them."""
@@ -38,17 +34,10 @@ class Imported:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def _read(path: Path, subject: str, what: str) -> nifti.Scan:
-    try:
-        return nifti.read_scan(path, subject, what, keep=True)
-    except DataFault as fault:
-        raise UnreadableError(fault.subject, fault.what, fault.fault, fault.remedy) from None
-
-
 def _read_ct(path: Path, subject: str) -> tuple[nifti.Scan, dict[str, Any]]:
     """Return the scan and what is known of its making."""
     if not path.is_dir():
-        scan = _read(path, subject, "ct")
+        scan = nifti.read_scan(path, subject, "ct", keep=True)
         return scan, {
             "source": "nifti",
             "sha256": scan.sha256,
@@ -59,20 +48,16 @@ def _read_ct(path: Path, subject: str) -> tuple[nifti.Scan, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="normct-") as folder:
         chosen, why = dicom.choose(dicom.convert(path, Path(folder), subject), subject)
         log.info("%s: DICOM series: %s", subject, why)
-        scan = _read(chosen.path, subject, "ct")
+        scan = nifti.read_scan(chosen.path, subject, "ct", keep=True)
     record = {"source": "dicom", "sha256": digest, "series": why, "acquisition": dicom.acquisition(chosen)}
     return scan, record
 
 
-def _read_lesion(
-    path: Path, ct: nifti.Scan, subject: str, converted: bool
-) -> tuple[NDArray[np.uint8], list[str]]:
-    scan = _read(path, subject, "lesion_mask")
+def _read_lesion(path: Path, ct: nifti.Scan, subject: str) -> tuple[NDArray[np.uint8], list[str]]:
+    scan = nifti.read_scan(path, subject, "lesion_mask", keep=True)
     grid = ct.header
     if fault := nifti.grid_fault(grid.shape, grid.affine, scan.header.shape, scan.header.affine):
-        # the grid that a DICOM folder converts to is known only now: too late to refuse
-        kind = DataFault if converted else UnreadableError
-        raise kind(subject, "lesion_mask", fault, "Draw or resample it on the grid of ct")
+        raise DataFault(subject, "lesion_mask", fault, "Draw or resample it on the grid of ct")
     data = nifti.voxels(scan)
     repairs = []
     if not np.isfinite(data).all():
@@ -106,15 +91,11 @@ def import_scan(subject: str, ct: Path, lesion: Path | None) -> Imported:
 
     Raises
     ------
-    UnreadableError
-        What headers and bytes show.
     DataFault
-        What only voxels show.
+        The scan or its mask cannot be used.
     """
     scan, made = _read_ct(ct, subject)
-    mask, notes = (
-        (None, []) if lesion is None else _read_lesion(lesion, scan, subject, made["source"] == "dicom")
-    )
+    mask, notes = (None, []) if lesion is None else _read_lesion(lesion, scan, subject)
     affine = scan.header.affine
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
     hu.check_extent(subject, scan.header.shape, zooms)
@@ -147,15 +128,13 @@ def _record(subject: str, has_mask: bool) -> dict[str, Any]:
     }
 
 
-def run_import(subject: str, ct: Path, lesion: Path | None, on_bad_file: str, out: Path) -> dict[str, Any]:
+def run_import(subject: str, ct: Path, lesion: Path | None, out: Path) -> dict[str, Any]:
     """Import one scan into ``out``: ``ct.nii.gz``, ``lesion.nii.gz``, ``import.json``.
 
     Parameters
     ----------
     subject, ct, lesion
         As :func:`import_scan`.
-    on_bad_file : str
-        ``refuse`` raises on an unreadable file, ``set_aside`` records it.
     out : Path
         Folder of the subject.
 
@@ -167,8 +146,6 @@ def run_import(subject: str, ct: Path, lesion: Path | None, on_bad_file: str, ou
     try:
         result = import_scan(subject, ct, lesion)
     except DataFault as fault:
-        if isinstance(fault, UnreadableError) and on_bad_file == "refuse":
-            raise
         log.warning("%s: set aside: %s", subject, fault.reason)
         kind = {"source": "dicom" if ct.is_dir() else "nifti", "verdict": "set_aside", "reason": fault.reason}
         stand_in = Volume(np.full((1, 1, 1), hu.AIR, np.int16), np.eye(4))
@@ -189,11 +166,10 @@ def main(argv: list[str] | None) -> None:
     parser.add_argument("--subject", required=True, help="participant ID")
     parser.add_argument("--ct", required=True, type=Path, help="NIfTI file or DICOM folder")
     parser.add_argument("--lesion", default="", help="NIfTI mask on the grid of ct; empty for none")
-    parser.add_argument("--on-bad-file", choices=("refuse", "set_aside"), default="refuse")
     parser.add_argument("--out", required=True, type=Path, help="folder to write into")
     args = parser.parse_args(argv)
     lesion = Path(args.lesion) if args.lesion else None
-    run_import(args.subject, args.ct, lesion, args.on_bad_file, args.out)
+    run_import(args.subject, args.ct, lesion, args.out)
 
 
 if __name__ == "__main__":
