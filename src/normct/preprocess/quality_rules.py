@@ -132,7 +132,7 @@ CHECKS: tuple[tuple[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[Fin
         "overlap_share",
         _at_least(
             "overlap_share",
-            "Registered brain and atlas overlap by {value:.0%} of what their sizes allow (limit {limit:.0%}): "
+            "Registered brain and atlas overlap by {value:.0%} of what sizes allow (limit {limit:.0%}): "
             "the registration or the brain mask may be wrong.",
             setting="overlap",
         ),
@@ -159,7 +159,7 @@ CHECKS: tuple[tuple[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[Fin
         "mi_peak",
         _at_least(
             "mi_peak",
-            "Turning the head by 10° lowers its likeness to the atlas by only {value:.0%} (limit {limit:.0%}: "
+            "Turning the head by 10° lowers its likeness to the atlas by {value:.0%} (limit {limit:.0%}: "
             "the registration may be wrong.",
         ),
     ),
