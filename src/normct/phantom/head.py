@@ -215,16 +215,14 @@ def _face(canvas: Canvas, build: Build, free: NDArray[np.bool_], air_cells: Arra
         canvas.fill(canvas.ellipsoid((side * 33, 73, -37), (4.5, 2, 4.5)), 85.0)
 
 
-def _base(canvas: Canvas, gap: Array, hull: Array, limit: float, air_cells: Array) -> None:
+def _base(canvas: Canvas, clear: NDArray[np.bool_], outer: NDArray[np.bool_], air_cells: Array) -> None:
     """Petrous and mastoid bones, clivus and sella: bone that reaches into the clefts of the hull."""
-    clear = gap > 2.2
-    outside = hull > limit
     for side in (-1.0, 1.0):
         mastoid = canvas.ellipsoid((side * 57, -30, -52), (12, 16, 19))
-        canvas.fill(mastoid, np.where(air_cells > 0.15, -750.0, 650.0).astype(np.float32), outside & clear)
+        canvas.fill(mastoid, np.where(air_cells > 0.15, -750.0, 650.0).astype(np.float32), outer & clear)
         canvas.fill(canvas.capsule((side * 13, -14, -40), (side * 54, -30, -40), (7, 11)), 1050.0, clear)
         canvas.fill(
-            canvas.capsule((side * 62, -20, -41), (side * 90, -20, -41), (3.5, 3.5)), AIR
+            canvas.capsule((side * 62, -20, -41), (side * 90, -20, -41), (3.5, 3.5)), AIR, outer
         )  # ear canal
         canvas.fill(
             canvas.capsule((side * 10, 2, -26), (side * 50, 12, -22), (2.5, 2.5)), 800.0, clear
@@ -233,7 +231,7 @@ def _base(canvas: Canvas, gap: Array, hull: Array, limit: float, air_cells: Arra
     at, distance = canvas.ellipsoid((0, 0, -36), (13, 9, 10))
     sella = (distance < 0) & clear[at] & (canvas.hu[at] > -500)
     canvas.hu[at][sella] = 600.0
-    canvas.fill(canvas.ellipsoid((0, 3, -26), (6, 5, 4)), 42.0, clear)  # pituitary
+    canvas.fill(canvas.ellipsoid((0, 3, -25), (6, 5, 3.5)), 42.0, clear)  # pituitary
 
 
 def _spine(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -300,6 +298,6 @@ def paint_head(base: Template, build: Build, rng: np.random.Generator) -> tuple[
     hu[brow & (depth > 0.3) & (depth < 0.75) & (planes > -0.6)] = AIR  # frontal sinus
     hu[(depth < 0) & inside] = CSF
     hu[(depth < 0) & (hull > build.csf_gap - 1.0)] = DURA
-    _base(canvas, gap, hull, build.csf_gap, cells)
+    _base(canvas, gap > 2.2, depth > 0.6, cells)
     _spine(canvas, rng)
     return hu, hull, outline
