@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import run_all
+from evaluate_case import SETTINGS, Scan, default_scans, write_cohort
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from normct.evaluate import detection
+from normct.evaluate.data import Scores, ordered, read_cohort
+from normct.evaluate.operating import operating_points, threshold_at
+from normct.evaluate.tables import read_csv, write_csv
+
+HEADER = "protocol,method,score,seed,auroc,aupr,prevalence,n_pos,n_neg,reason"
+
+
+def test_detection_against_sklearn_over_the_files(scored, evaluated):
+    table = read_csv(evaluated / "detection.csv").set_index(["protocol", "method", "score", "seed"])
+    rows = pd.concat([pd.read_parquet(p) for p in sorted((scored / "score/subjects").glob("*.parquet"))])
+    rows = rows[(rows["role"] == "test") & rows["usable"]]
+    one = rows[(rows["method"] == "vae_pretrained") & (rows["score"] == "thesis") & (rows["seed"] == "1")]
+    sets = {
+        "slice": (one[one["pathology"] != "aneurysm"], lambda r: r["lesion_pixels"] > 0),
+        "slice_healthy": (
+            one[(one["group"] == "healthy") | (one["lesion_pixels"] > 0)], lambda r: r["lesion_pixels"] > 0,
+        ),
+        "clinical": (one, lambda r: r["group"] == "abnormal"),
+    }
+    for protocol, (part, positive) in sets.items():
+        y = positive(part)
+        got = table.loc[protocol, "vae_pretrained", "thesis", "1"]
+        assert got["auroc"] == pytest.approx(roc_auc_score(y, part["value"]), rel=1e-5)
+        assert got["aupr"] == pytest.approx(average_precision_score(y, part["value"]), rel=1e-5)
+        assert got["prevalence"] == pytest.approx(y.mean(), rel=1e-5)
+        assert (got["n_pos"], got["n_neg"]) == (y.sum(), (~y).sum())
+    assert table.loc["volume", "vae_kl", "thesis", "0"][["n_pos", "n_neg"]].tolist() == [5, 4]
+
+
+def test_header_and_trivial_baselines_always_there(evaluated):
+    assert (evaluated / "detection.csv").read_text().split("\n", 1)[0] == HEADER
+    table = read_csv(evaluated / "detection.csv")
+    for protocol, rows in table.groupby("protocol"):
+        trivial = set(rows.loc[rows["score"] == "trivial", "method"])
+        assert trivial == {"brain_area", "slice_position", "mean_hu", "statistical_atlas", "acquisition"}, protocol
+    empty = table[table["auroc"].isna()]
+    assert set(zip(empty["protocol"], empty["method"], strict=True)) == {
+        ("slice", "acquisition"), ("slice_healthy", "acquisition"), ("clinical", "acquisition"),
+        ("volume", "slice_position"),
+    }
+    assert (empty["reason"] != "").all()
+
+
+def test_seeds_are_averaged_and_the_ensemble_kept_apart(evaluated):
+    summary = read_csv(evaluated / "detection_summary.csv")
+    detail = read_csv(evaluated / "detection.csv")
+    part = summary[(summary["protocol"] == "slice") & (summary["method"] == "vae_pretrained")].set_index("members")
+    seeds = detail[(detail["protocol"] == "slice") & (detail["method"] == "vae_pretrained")].set_index("seed")["auroc"]
+    assert part.loc["single", "auroc_mean"] == pytest.approx(seeds[["0", "1"]].mean(), rel=1e-5)
+    assert part.loc["single", "auroc_sd"] == pytest.approx(seeds[["0", "1"]].std(), rel=1e-3)
+    assert part.loc["ensemble", "auroc_mean"] == pytest.approx(seeds["all"], rel=1e-5)
+    assert np.isnan(part.loc["ensemble", "auroc_sd"])
+    assert (part["auroc_low"] <= part["auroc_mean"]).all()
+    assert (part["auroc_mean"] <= part["auroc_high"]).all()
+    assert part["note"].str.contains("ischemia").all()  # one patient: said
+
+
+def test_paired_differences(evaluated):
+    paired = read_csv(evaluated / "detection_paired.csv")
+    summary = read_csv(evaluated / "detection_summary.csv")
+    single = summary[(summary["members"] == "single") & summary["score"].isin(["thesis", "trivial"])]
+    means = single.set_index(["protocol", "method"])["auroc_mean"]
+    for row in paired[(paired["score"] == "thesis") & (paired["members"] == "single")].itertuples():
+        difference = means[row.protocol, row.method] - means[row.protocol, row.rival]
+        assert row.auroc_difference == pytest.approx(difference, abs=1e-5)
+        assert row.auroc_low <= row.auroc_difference <= row.auroc_high
+        rivals = ["vae_kl"] if row.against == "published" else ["brain_area", "mean_hu", "statistical_atlas"]
+        assert means[row.protocol, row.rival] >= max(means[row.protocol, r] for r in rivals)
+
+
+def test_pathology_table(evaluated):
+    table = read_csv(evaluated / "pathology.csv")
+    counts = table.drop_duplicates("pathology").set_index("pathology")
+    assert list(counts.index) == ["aneurysm", "icb", "ischemia"]  # tumor was set aside
+    assert counts["n_patients"].tolist() == [0, 3, 1]
+    ischemia = table[table["pathology"] == "ischemia"]
+    assert ischemia["auroc_low"].isna().all()
+    assert ischemia["note"].str.contains("one patient only").all()
+    assert table[table["pathology"] == "aneurysm"]["auroc_mean"].isna().all()
+
+
+def test_set_aside_and_validation_scans_stay_out(evaluated):
+    aside = read_csv(evaluated / "set_aside.csv")
+    assert aside[["participant_id", "reasons"]].to_numpy().tolist() == [["sub-x0", "brain volume 300 mL."]]
+    counts = read_csv(evaluated / "cohort.csv")
+    assert counts["scans"].sum() == len(default_scans())
+    assert counts["set_aside"].sum() == 1
+
+
+def test_same_inputs_same_bytes(scored, evaluated, tmp_path):
+    run_detection(scored, tmp_path)
+    for name in ("detection.csv", "detection_summary.csv", "pathology.csv"):
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
+
+
+def run_detection(root, out, **changed):
+    detection.main([
+        "--participants", str(root / "cohort/participants.tsv"), "--preprocess", str(root / "preprocess"),
+        "--scores", str(root / "score/subjects"), "--calibration", str(root / "score/calibration.json"),
+        "--settings", json.dumps(SETTINGS | changed), "--out", str(out),
+    ])
+
+
+def test_all_slices_repeats_the_thesis_counting(scored, tmp_path):
+    run_detection(scored, tmp_path, slices="all")
+    table = read_csv(tmp_path / "detection.csv").set_index(["protocol", "method", "score", "seed"])
+    row = table.loc["clinical", "vae_kl", "thesis", "0"]
+    assert (row["n_pos"], row["n_neg"]) == (5 * 155, 4 * 155)
+
+
+HEALTHY = [Scan("sub-c0", "healthy", role="calibrate")]
+
+
+@pytest.mark.parametrize(
+    ("scans", "empty", "words", "whole"),
+    [
+        ([Scan("sub-h0", "healthy"), Scan("sub-h1", "healthy")], {"slice", "slice_healthy", "clinical", "volume"},
+         "no abnormal test scan", True),
+        ([Scan("sub-h0", "healthy"), Scan("sub-a0", "abnormal", "icb")], {"slice", "slice_healthy"}, "lesion mask",
+         False),
+        ([Scan("sub-a0", "abnormal", "icb", mask=True)], {"slice_healthy", "clinical", "volume"},
+         "no healthy test scan", False),
+        ([], set(), "", False),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_computed_is_empty_with_a_reason(tmp_path, scans, empty, words, whole):
+    root = write_cohort(tmp_path, HEALTHY + [Scan(s.sub, s.group, s.pathology, mask=s.mask) for s in scans])
+    out = root / "evaluate"
+    # figures and page of the barest cohort must come out too; once is enough for the suite's time
+    if whole:
+        run_all(root)
+    else:
+        run_detection(root, out)
+    table = read_csv(out / "detection.csv")
+    if not scans:
+        assert (out / "detection.csv").read_text() == HEADER + "\n"
+        return
+    networks = table[table["method"] == "vae_kl"].set_index("protocol")
+    assert set(networks.index[networks["auroc"].isna()]) == empty
+    for protocol in empty:
+        assert words in networks.loc[protocol, "reason"]
+    assert "0.5" not in networks.loc[list(empty), "auroc"].astype(str).tolist()
+    if whole:
+        assert words in (out / "report.html").read_text("utf-8")
+
+
+def test_operating_points_by_hand():
+    healthy = {"vae_kl": {"thesis": {"0": [float(i) for i in range(1, 11)]}}}
+    units = pd.DataFrame({"group": ["abnormal"] * 4 + ["healthy"] * 5})
+    matrix = np.array([[9.5], [9.0], [20.0], [1.0], [1.0], [2.0], [9.2], [3.0], [9.0]])
+    points = operating_points(Scores(units, [("vae_kl", "thesis", "0")], matrix), healthy, [0.9, 0.95])
+    first = points.iloc[0]
+    assert first["threshold"] == 9.0  # 9 of 10 do not exceed it
+    assert first["sensitivity"] == 0.5
+    assert first["specificity"] == pytest.approx(0.8)
+    assert first["flags_per_100_healthy"] == pytest.approx(20)
+    assert points.iloc[1]["threshold"] == 10.0
+    assert "cannot resolve" in points.iloc[1]["reason"]
+    assert first["reason"] == ""
+
+
+def test_operating_points_without_calibration():
+    units = pd.DataFrame({"group": ["abnormal", "healthy"]})
+    points = operating_points(Scores(units, [("cevae", "thesis", "0")], np.ones((2, 1))), {}, [0.9])
+    assert np.isnan(points["sensitivity"].iloc[0])
+    assert "no healthy calibration scan" in points["reason"].iloc[0]
+
+
+def test_threshold_is_an_observed_score():
+    assert threshold_at(np.array([1.0, 2.0, 3.0]), 0.9) == 3.0
+
+
+def test_columns_follow_the_registry():
+    mixed = [("statistical_atlas", "trivial", "n/a"), ("vae_kl", "thesis", "10"), ("vae_kl", "thesis", "all"),
+             ("vae_kl", "thesis", "2"), ("other", "x", "0")]  # fmt: skip
+    assert [c[2] for c in ordered(mixed)] == ["2", "10", "all", "n/a", "0"]
+
+
+def test_a_scan_without_a_patient_is_its_own(tmp_path):
+    root = write_cohort(tmp_path, [Scan("sub-h0", "healthy", patient="n/a"), Scan("sub-h1", "healthy", patient="n/a")])
+    cohort = read_cohort(root / "cohort/participants.tsv", root / "preprocess")
+    assert cohort["patient"].tolist() == ["sub-h0", "sub-h1"]
+
+
+def test_numbers_survive_the_file(tmp_path):
+    table = pd.DataFrame({"method": ["n/a"], "auroc": [1 / 3], "aupr": [np.nan], "reason": [""]})
+    write_csv(tmp_path / "t.csv", table)
+    assert (tmp_path / "t.csv").read_text() == "method,auroc,aupr,reason\nn/a,0.333333,,\n"
+    back = read_csv(tmp_path / "t.csv")
+    assert back["method"].tolist() == ["n/a"]
+    assert np.isnan(back["aupr"].iloc[0])

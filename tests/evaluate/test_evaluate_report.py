@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import Path, run_all
+from evaluate_case import Scan, write_cohort
+
+from normct.evaluate import sentences
+from normct.evaluate.methods_text import REFERENCES, methods_text
+
+HOSTILE = "<script>alert(1)</script>|x"
+
+
+@pytest.fixture(scope="module")
+def page(evaluated) -> str:
+    return (evaluated / "report.html").read_text("utf-8")
+
+
+def test_page_is_self_contained_and_scriptless(page):
+    assert "Content-Security-Policy" in page
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert "<script" not in page
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    assert len(re.findall(r'src="data:image/', page)) == 5  # three pathologies need one sample figure
+
+
+def test_page_says_what_it_must(page):
+    for text in (
+        "Synthetic cohort", "They are not results", "Research use only", "Statistical atlas", "Brain area",
+        "brain volume 300 mL.", "In-house data of the thesis", "0.652", "⌈Dice⌉", "Prevalence", "bootstrap",
+    ):
+        assert text in page, text
+    rows = re.findall(r'<tr[^>]*><th scope="row">VAE-KL</th>(.*?)</tr>', page)
+    assert len(rows) >= 5
+
+
+def test_real_cohort_has_no_synthetic_note(scored, tmp_path):
+    from normct.evaluate.content import sections
+    from normct.evaluate.report import TABLES
+    from normct.evaluate.tables import read_csv
+
+    tables = {name: read_csv(scored / "evaluate" / f"{name}.csv") for name in TABLES}
+    settings = {"synthetic": False, **config_sections()}
+    titles = [section.title for section in sections(tables, settings)]
+    assert "Synthetic cohort" not in titles
+    assert titles[0] == "What the numbers say" or titles[0] == "Confound alarm"
+
+
+def test_hostile_pathology_label_is_escaped_everywhere(tmp_path):
+    scans = [Scan("sub-c0", "healthy", role="calibrate"), Scan("sub-h0", "healthy"), Scan("sub-h1", "healthy")]
+    scans += [Scan(f"sub-a{i}", "abnormal", HOSTILE, mask=True) for i in range(2)]
+    out = run_all(write_cohort(tmp_path, scans), title="<b>Own</b>")
+    html, summary = (out / "report.html").read_text("utf-8"), (out / "summary.md").read_text("utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in html
+    assert "<b>Own" not in html
+    assert "<script" not in summary
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\|x" in summary  # a bare | would add a column
+    lines = summary.split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("| Method | &lt;script"))
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[start : start + 4]} == {3}
+
+
+def test_figures_repeat_byte_for_byte(scored, evaluated, tmp_path):
+    from normct.evaluate import curves, style
+    from normct.evaluate.tables import read_csv
+
+    style.use()
+    style.save(curves.cohort_figure(read_csv(evaluated / "cohort.csv")), tmp_path, "figure_4_1_cohort")
+    for suffix in (".png", ".svg"):
+        name = f"figure_4_1_cohort{suffix}"
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
+    assert "<dc:date>" not in (evaluated / "figure_6_1_roc.svg").read_text()
+
+
+def test_radiological_convention():
+    from normct.evaluate.panels import radiological
+
+    image = np.zeros((4, 6))
+    image[3, 0] = 1  # front, patient's left
+    assert radiological(image)[0, 5] == 1  # top right of the picture
+
+
+def test_sample_is_the_scan_of_median_lesion(scored):
+    from normct.evaluate.data import accepted_test, read_cohort
+    from normct.evaluate.panels import representative, take_sample
+
+    scans = accepted_test(read_cohort(scored / "cohort/participants.tsv", scored / "preprocess"))
+    chosen = representative(scans, scored / "preprocess")
+    assert chosen[1:] == ["sub-a3"]
+    assert chosen[0] in {"sub-a0", "sub-a1", "sub-a2"}
+    sample = take_sample(chosen[0], "icb", scored / "score/maps", scored / "preprocess")
+    assert sample.z == 80
+    inside = sample.residuals["vae_kl"][sample.lesion].mean()
+    assert inside > 3 * sample.residuals["vae_kl"][sample.brain & ~sample.lesion].mean()
+
+
+def config_sections() -> dict:
+    config = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text("utf-8"))
+    return {name: config[name] for name in ("preprocess", "train", "score", "evaluate")}
+
+
+def test_methods_text_follows_the_settings():
+    settings = {"synthetic": False, **config_sections()}
+    text, references = methods_text(settings)
+    joined = " ".join(text)
+    assert "window of 0 to 80 HU" in joined
+    assert "synthetic" not in joined
+    assert "{" not in joined
+    numbers = {int(n) for n in re.findall(r"\[(\d+)\]", joined)}
+    assert numbers == set(range(1, len(references) + 1))
+    assert references[0].startswith("[1] ")
+    settings["train"]["seeds"] = [0, 1, 2]
+    settings["preprocess"]["skullstrip"]["engine"] = "fsl"
+    settings["preprocess"]["slices"]["normalisation"] = "slice"
+    changed, more = methods_text(settings)
+    assert "3 random seeds" in " ".join(changed)
+    assert "HU was mapped" not in " ".join(changed)
+    assert any(REFERENCES["muschelli"] in line for line in more)
+    assert "synthetic" in " ".join(methods_text(settings | {"synthetic": True})[0])
+
+
+def summary_rows(**auroc: float) -> pd.DataFrame:
+    rows = []
+    for protocol in ("slice_healthy", "volume"):
+        for method, value in auroc.items():
+            rows.append({
+                "protocol": protocol, "method": method, "members": "single", "n_seeds": 1, "auroc_mean": value,
+                "score": "thesis" if method in {"vae_kl", "vae_pretrained"} else "trivial", "auroc_low": np.nan,
+                "auroc_high": np.nan, "n_pos": 5, "n_neg": 4, "note": "",
+            })
+    return pd.DataFrame(rows)
+
+
+PAIRED = pd.DataFrame(columns=["protocol", "method", "score", "members", "against", "auroc_low", "auroc_high"])
+
+
+def test_sentences_state_what_the_numbers_say():
+    worse = sentences.against_trivial(summary_rows(vae_kl=0.6, brain_area=0.62), PAIRED, "slice_healthy")
+    assert "no network beats brain area on this cohort" in worse
+    better = sentences.against_trivial(summary_rows(vae_kl=0.7, brain_area=0.62), PAIRED, "slice_healthy")
+    assert "0.080 above" in better
+    assert "not established" in better
+    pair = pd.DataFrame([{
+        "protocol": "slice_healthy", "method": "vae_kl", "score": "thesis", "members": "single", "against": "trivial",
+        "auroc_low": 0.01, "auroc_high": 0.15,
+    }])
+    sure = sentences.against_trivial(summary_rows(vae_kl=0.7, brain_area=0.62), pair, "slice_healthy")
+    assert "excludes zero" in sure
+
+
+@pytest.mark.parametrize(("value", "alarm"), [(0.95, True), (0.55, False), (0.2, True), (np.nan, False)])
+def test_confound_alarm(value, alarm):
+    text, raised = sentences.confound(summary_rows(vae_kl=0.9, acquisition=value))
+    assert raised is alarm
+    assert ("Confound alarm" in text) is alarm
+
+
+def test_alarm_leads_the_page(evaluated):
+    from normct.evaluate.content import sections
+    from normct.evaluate.report import TABLES
+    from normct.evaluate.tables import read_csv
+
+    tables = {name: read_csv(evaluated / f"{name}.csv") for name in TABLES}
+    summary = tables["detection_summary"]
+    summary.loc[summary["method"] == "acquisition", ["auroc_mean", "auroc_low", "auroc_high"]] = [0.97, 0.9, 1.0]
+    found = sections(tables, {"synthetic": False, **config_sections()})
+    assert found[0].title == "Confound alarm"
+    assert found[0].alarm
