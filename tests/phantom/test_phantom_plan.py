@@ -20,17 +20,8 @@ from normct.phantom.plan import SCANNERS, plan_rows, subject_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLUMNS = [
-    "participant_id",
-    "ct",
-    "group",
-    "pathology",
-    "subtype",
-    "lesion_mask",
-    "split",
-    "patient",
-    "age",
-    "sex",
-    "scanner",
+    *("participant_id", "ct", "group", "pathology", "subtype", "lesion_mask"),
+    *("split", "patient", "age", "sex", "scanner"),
 ]
 
 
@@ -77,11 +68,8 @@ def test_more_subjects_change_nobody() -> None:
 
 def test_demographics_depend_on_the_seed_and_not_on_the_group() -> None:
     rows = plan_rows(settings(healthy_train=400, abnormal={"ischemia": 400}), "out")
-    mean = {
-        group: sum(int(r["age"]) for r in rows if r["group"] == group)
-        / sum(r["group"] == group for r in rows)
-        for group in ("healthy", "abnormal")
-    }
+    ages = {g: [int(r["age"]) for r in rows if r["group"] == g] for g in ("healthy", "abnormal")}
+    mean = {group: sum(values) / len(values) for group, values in ages.items()}
     assert abs(mean["healthy"] - mean["abnormal"]) < 4.5  # three standard errors of 400 against 400
     assert all(20 <= int(row["age"]) <= 90 for row in rows)
     share = Counter(row["scanner"] for row in rows)

@@ -78,7 +78,7 @@ def test_scan_is_a_head_ct(healthy: Phantom) -> None:
     assert 0.4 < zooms[0] < 0.6
     assert zooms[2] == 5
     assert data.min() >= -1024
-    assert np.percentile(data[data > 300], 90) > 900  # compact bone
+    assert np.percentile(data[data > 300], 90) > 850  # compact bone
     air = data[:, :, -1]
     assert np.median(air) == pytest.approx(-1000, abs=10)  # air above the vertex: the scan is not truncated
 

@@ -23,15 +23,10 @@ from normct.phantom.brain import (
     shape_brain,
     ventricle_shift,
 )
+from normct.phantom.displacing import atrophied, atrophy_mask, draw_collection
 from normct.phantom.fields import Array, upsample
 from normct.phantom.head import draw_build, paint_head
-from normct.phantom.lesions import (
-    PAINTERS,
-    Scene,
-    atrophied,
-    atrophy_mask,
-    draw_collection,
-)
+from normct.phantom.lesions import PAINTERS, Scene
 from normct.phantom.plan import BLEEDS, MISSING, demographics
 from normct.phantom.scanner import SCANNERS, draw_acquisition, scan
 from normct.phantom.template import SHAPE, template
