@@ -14,16 +14,16 @@ rule cohort_participants:
     """Write the resolved table: groups, splits and roles of all scans, no paths."""
     output:
         f"{ROOT}/cohort/participants.tsv",
-    params:
-        rows=digest(PARTICIPANTS),
-        code=code("normct.cohort.participants"),
     log:
         f"{ROOT}/logs/cohort/participants.log",
+    localrule: True
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
         runtime=10,
-    localrule: True
+    params:
+        rows=digest(PARTICIPANTS),
+        code=code("normct.cohort.participants"),
     run:
         write_participants(PARTICIPANTS, output[0])
         Path(log[0]).write_text(f"{len(PARTICIPANTS)} rows\n")
@@ -37,18 +37,20 @@ rule cohort_import:
         ct=f"{ROOT}/cohort/{{subject}}/ct.nii.gz",
         lesion=f"{ROOT}/cohort/{{subject}}/lesion.nii.gz",
         record=f"{ROOT}/cohort/{{subject}}/import.json",
-    params:
-        ct=lambda wc: BY_ID[wc.subject].ct,
-        lesion=lambda wc: f"--lesion {shlex.quote(BY_ID[wc.subject].lesion_mask)}" if BY_ID[wc.subject].lesion_mask else "",
-        folder=lambda wc: folder_stamp(BY_ID[wc.subject].ct),
-        out=lambda wc, output: str(Path(output.ct).parent),
-        code=code("normct.cohort.importer"),
     log:
         f"{ROOT}/logs/cohort/{{subject}}.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2500 * attempt,
         runtime=15,
+    params:
+        ct=lambda wc: BY_ID[wc.subject].ct,
+        lesion=lambda wc: (
+            f"--lesion {shlex.quote(BY_ID[wc.subject].lesion_mask)}" if BY_ID[wc.subject].lesion_mask else ""
+        ),
+        folder=lambda wc: folder_stamp(BY_ID[wc.subject].ct),
+        out=lambda wc, output: str(Path(output.ct).parent),
+        code=code("normct.cohort.importer"),
     shell:
         "python -m normct.cohort.importer --subject {wildcards.subject} --ct {params.ct:q} {params.lesion} "
         "--out {params.out:q} > {log:q} 2>&1"

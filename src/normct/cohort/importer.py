@@ -1,7 +1,7 @@
 """Import one scan: NIfTI or DICOM to int16 HU on its own grid, with a header free of text.
 
-A fault of the data ends in verdict ``set_aside``, with stand-ins that keep the workflow's files complete: what
-is to be refused was refused by :mod:`normct.cohort.check` before this ran.
+A fault of the data ends in verdict ``set_aside``, with stand-ins that keep the files complete: what is to be
+refused was refused by :mod:`normct.cohort.check` before this ran.
 """
 
 from __future__ import annotations
