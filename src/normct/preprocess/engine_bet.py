@@ -22,6 +22,7 @@ from normct.preprocess.skullstrip_engines import EngineError, engine_faults, nii
 if TYPE_CHECKING:
     from nipype.interfaces.fsl.base import FSLCommand
 
+STOPPED = (124, 137, -9)  # exit status of timeout, of a killed program, and of a killed timeout
 log = logging.getLogger(__name__)
 
 
@@ -34,21 +35,21 @@ def _programs(engine: str) -> tuple[str, str]:
 
 
 def _run(interface: FSLCommand, program: str, out: Path, timeout_s: int) -> None:
-    """Run a nipype interface; its silent failures (no output, exit status 0) are failures."""
-    try:
-        interface.run(cwd=str(out.parent))
-    except Exception as error:  # nipype raises RuntimeError, OSError, FileNotFoundError and types of its own
-        text = str(error)
-        log.error("%s", text)
-        if "Return code: 124" in text or "Return code: 137" in text:
-            raise EngineError(
-                f"{program} took longer than {timeout_s} s, or was killed for memory, and was stopped. "
-                "Raise preprocess.skullstrip.timeout_s or the job's memory, or choose engine: morphology"
-            ) from None
-        if not isinstance(error, FileNotFoundError):
-            raise EngineError(
-                f"{program} failed; what it said is in the log. Check its installation"
-            ) from None
+    """Run a nipype interface; silent failures (exit status 0 but no output) are failures too."""
+    # nipype 1.11 raises on some failures and lets others pass, non-zero exit status among them: judge the facts
+    runtime = interface.run(cwd=str(out.parent), ignore_exception=True).runtime
+    code = getattr(runtime, "returncode", None)
+    if code != 0:
+        log.error("%s: exit status %s; %s", program, code, getattr(runtime, "stderr", None))
+    if code in STOPPED:
+        raise EngineError(
+            f"{program} took longer than {timeout_s} s, or was killed for memory, and was stopped. "
+            "Raise preprocess.skullstrip.timeout_s or the job's memory, or choose engine: morphology"
+        )
+    if code != 0:
+        raise EngineError(
+            f"{program} failed (exit status {code}); its words are in the log. Check its installation"
+        )
     if not out.is_file() or out.stat().st_size == 0:
         raise EngineError(f"{program} ended without an error but wrote no output. Check its installation")
 
@@ -115,6 +116,8 @@ def extract(
             frac=fraction, output_type="NIFTI",
         )  # fmt: skip
         _run(command, "bet" if engine == "fsl" else "brainextractor", work / "bet.nii", timeout_s)
+        if not read_volume(work / "bet.nii").data.any():  # niimath fills no holes of nothing
+            return np.zeros(head.data.shape, bool)
         calculate("bet.nii", "-bin -fillh", "mask.nii")
         mask = read_volume(work / "mask.nii")
     if mask.data.shape != head.data.shape:

@@ -101,10 +101,12 @@ def extract(head: Volume, hu_range: tuple[float, float]) -> Mask:
     grown = ndimage.binary_dilation(coarse, iterations=2)
     near = grown.repeat(2, 0).repeat(2, 1).repeat(2, 2)[: shape[0], : shape[1], : shape[2]][box]
     smooth = ndimage.gaussian_filter(data[box], 0.7 / spacing)
-    soft = near & (smooth > hu_range[0] - SOFT_MARGIN_HU[0]) & (smooth < hu_range[1])
+    # bone's neighbours are judged by their own density too, or smoothing would cost blood at the inner table
+    hard = np.minimum(smooth, data[box]) > hu_range[1]
+    soft = near & (smooth > hu_range[0] - SOFT_MARGIN_HU[0]) & ~hard
     mask = np.zeros(shape, bool)
     pad = 4  # so that closing and opening do not meet the array's border
-    tidied = _tidy(np.pad(soft, pad, mode="edge"), np.pad(smooth > hu_range[1], pad, mode="edge"), spacing)
+    tidied = _tidy(np.pad(soft, pad, mode="edge"), np.pad(hard, pad, mode="edge"), spacing)
     mask[box] = tidied[pad:-pad, pad:-pad, pad:-pad]
     return mask
 

@@ -91,7 +91,11 @@ def _with_ants(volume: Volume, spacing: float) -> Volume:
     affine = np.eye(4)
     affine[:3, :3] = lps @ np.asarray(result.direction) * np.asarray(result.spacing)
     affine[:3, 3] = lps @ np.asarray(result.origin)
-    return Volume(result.numpy(), affine)
+    # beyond the last slice's centre there is nothing to interpolate: ANTs writes 0 HU there, which is water
+    known = [
+        int((n - 1) * z / spacing + 1e-6) + 1 for n, z in zip(volume.data.shape, volume.zooms, strict=True)
+    ]
+    return Volume(result.numpy()[: known[0], : known[1], : known[2]], affine)
 
 
 def resample_head(volume: Volume, spacing: float = 1.0) -> Volume:
