@@ -13,17 +13,17 @@ rule phantom_subject:
         ct=f"{ROOT}/phantom/{{subject}}/ct.nii.gz",
         lesion=f"{ROOT}/phantom/{{subject}}/lesion.nii.gz",
         truth=f"{ROOT}/phantom/{{subject}}/truth.json",
-    params:
-        settings=json.dumps(subject_settings(config["phantom"]), sort_keys=True),
-        pathology=lambda wc: PHANTOM_ROWS[wc.subject]["pathology"],
-        subtype=lambda wc: PHANTOM_ROWS[wc.subject]["subtype"],
-        code=code("normct.phantom.subject"),
     log:
         f"{ROOT}/logs/phantom/{{subject}}.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
         runtime=10,
+    params:
+        settings=json.dumps(subject_settings(config["phantom"]), sort_keys=True),
+        pathology=lambda wc: PHANTOM_ROWS[wc.subject]["pathology"],
+        subtype=lambda wc: PHANTOM_ROWS[wc.subject]["subtype"],
+        code=code("normct.phantom.subject"),
     shell:
         "python -m normct.phantom.subject {wildcards.subject} --pathology {params.pathology}"
         " --subtype {params.subtype} --settings {params.settings:q}"
@@ -34,14 +34,14 @@ rule phantom_participants:
     """The participants table of the synthetic cohort, for reuse as a table of one's own."""
     output:
         table=f"{ROOT}/phantom/participants.tsv",
-    params:
-        settings=json.dumps(config["phantom"], sort_keys=True),
-        code=code("normct.phantom.participants"),
     log:
         f"{ROOT}/logs/phantom/participants.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 200 * attempt,
         runtime=5,
+    params:
+        settings=json.dumps(config["phantom"], sort_keys=True),
+        code=code("normct.phantom.participants"),
     shell:
         "python -m normct.phantom.participants {output.table} --settings {params.settings:q} > {log} 2>&1"
