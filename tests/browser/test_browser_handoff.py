@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "handoff"))
-from handoff_case import make_run
+from handoff_case import shared_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.exists():
@@ -29,7 +29,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def handoff(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("run"))
+    return shared_run(tmp_path_factory.getbasetemp()) / "handoff"
 
 
 @pytest.fixture(scope="module")

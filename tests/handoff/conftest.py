@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from handoff_case import make_run
+from handoff_case import shared_run
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """Results folder with a finished hand-off."""
-    root = tmp_path_factory.mktemp("handoff_run")
-    make_run(root)
-    return root
+    return shared_run(tmp_path_factory.getbasetemp())

@@ -245,3 +245,11 @@ def make_run(root: Path) -> Path:
         main(arguments(root, subject))
     build(root, INDEX, [], None)
     return root / "handoff"
+
+
+@lru_cache(maxsize=1)
+def shared_run(folder: Path) -> Path:
+    """The same run for every test of the session that only reads it."""
+    root = folder / "handoff_run"
+    make_run(root)
+    return root
