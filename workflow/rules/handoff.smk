@@ -4,9 +4,7 @@ import json
 import shlex
 
 # the learning scans have no page; those of them that quality control set aside are listed by the index
-HANDED_OFF = [
-    p.participant_id for p in PARTICIPANTS if p.role in {"test", "unlabelled"}
-]
+HANDED_OFF = [p.participant_id for p in PARTICIPANTS if p.role in {"test", "unlabelled"}]
 HANDOFF = config["handoff"]
 HANDOFF_PATIENT = f"{ROOT}/handoff/patients/{{subject}}"
 HANDOFF_WEIGHTS = [path for method, _, path in NETWORKS if method == HANDOFF["method"]]
@@ -59,9 +57,7 @@ rule handoff_patient:
                 "viewer": HANDOFF["viewer"],
                 # with per-scan normalisation a residual has no unit
                 "hu_range": (
-                    SCORE_INTENSITY["window"]
-                    if SCORE_INTENSITY["normalisation"] == "window"
-                    else None
+                    SCORE_INTENSITY["window"] if SCORE_INTENSITY["normalisation"] == "window" else None
                 ),
             }
         ),
@@ -83,9 +79,7 @@ rule handoff_index:
             subject=HANDED_OFF,
             name=["index.html", "patient.json"],
         ),
-        quality=[
-            f"{ROOT}/preprocess/{p.participant_id}/quality.json" for p in PARTICIPANTS
-        ],
+        quality=[f"{ROOT}/preprocess/{p.participant_id}/quality.json" for p in PARTICIPANTS],
         weights=HANDOFF_WEIGHTS,
         bundle=[str(FROZEN.manifest)] if BUNDLE else [],
     output:
