@@ -77,8 +77,8 @@ def test_page_is_one_file_and_escapes_what_others_wrote(tmp_path, cohort):
 
 def test_a_large_cohort_shows_pictures_of_the_worst_only(tmp_path):
     paths = [
-        write_record(tmp_path, f"sub-{n:04d}", "pass", [], 0.9 - n * 1e-5, picture=n > 990)
-        for n in range(1000)
+        write_record(tmp_path, f"sub-{n:04d}", "pass", [], 0.9 - n * 1e-5, picture=n > 390)
+        for n in range(400)
     ]
     (tmp_path / "list.txt").write_text("\n".join(paths))
     main(
