@@ -122,7 +122,11 @@ class EpochLines(pl.Callback):
             f"{number / max(seconds, 1e-9):.0f} slices/s  {left:.0f} s left at most",
             flush=True,
         )
-        active = metrics.get("active_channels")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of a collapsed latent; in the first epochs few channels are active in any training."""
+        assert isinstance(pl_module, TrainingModule)
+        active = pl_module.history[-1].get("val_active_channels") if pl_module.history else None
         if active is not None and active < COLLAPSE:
             print(
                 f"{self.title}: warning: {active:.1%} of the latent channels are active, the latent has "

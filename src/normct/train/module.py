@@ -103,7 +103,9 @@ class TrainingModule(pl.LightningModule):
         if self.device.type == "cpu":
             self._refuse_nan(float(result.loss.detach()), batch[0])
         self._averages.add({"loss": result.loss} | result.parts, len(batch[1]))
-        self._loader.done = batch[0] + 1  # here, not in a hook: the callback that saves comes before the module's
+        self._loader.done = (
+            batch[0] + 1
+        )  # here, not in a hook: the callback that saves comes before the module's
         return result.loss
 
     def validation_step(self, batch: tuple[int, Tensor], batch_idx: int) -> None:
