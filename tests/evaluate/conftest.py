@@ -16,22 +16,51 @@ from normct.evaluate import detection, figures, report, segmentation
 def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> Path:
     """Run the four jobs of the stage as the rules call them; returns R/evaluate."""
     out = root / "evaluate"
-    common = ["--participants", str(root / "cohort/participants.tsv"), "--preprocess", str(root / "preprocess")]
+    common = [
+        "--participants",
+        str(root / "cohort/participants.tsv"),
+        "--preprocess",
+        str(root / "preprocess"),
+    ]
     scores = ["--scores", str(root / "score/subjects")]
     calibration = ["--calibration", str(root / "score/calibration.json")]
     detection.main([*common, *scores, *calibration, "--settings", json.dumps(SETTINGS), "--out", str(out)])
     segmentation.main([*common, "--maps", str(root / "score/maps"), *calibration, "--out", str(out)])
-    networks = sorted(str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv"))
-    figures.main([
-        *common, *scores, "--maps", str(root / "score/maps"), "--train", str(root / "train"), "--networks", *networks,
-        "--tables", str(out), "--slices", "usable", "--out", str(out),
-    ])
+    networks = sorted(
+        str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv")
+    )
+    figures.main(
+        [
+            *common,
+            *scores,
+            "--maps",
+            str(root / "score/maps"),
+            "--train",
+            str(root / "train"),
+            "--networks",
+            *networks,
+            "--tables",
+            str(out),
+            "--slices",
+            "usable",
+            "--out",
+            str(out),
+        ]
+    )
     config = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text("utf-8"))
     sections = {name: config[name] for name in ("preprocess", "train", "score", "evaluate")}
-    report.main([
-        "--tables", str(out), "--settings", json.dumps({"title": title, "synthetic": synthetic, **sections}),
-        "--html", str(out / "report.html"), "--summary", str(out / "summary.md"),
-    ])
+    report.main(
+        [
+            "--tables",
+            str(out),
+            "--settings",
+            json.dumps({"title": title, "synthetic": synthetic, **sections}),
+            "--html",
+            str(out / "report.html"),
+            "--summary",
+            str(out / "summary.md"),
+        ]
+    )
     return out
 
 

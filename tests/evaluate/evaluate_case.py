@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from factories import make_store
 
+from factories import make_store
 from normct.common.files import write_json
 from normct.common.registry import TRIVIAL
 from normct.common.slices import SliceStore, empty_store, write_slices
@@ -41,7 +41,9 @@ def default_scans(label: str = "icb") -> list[Scan]:
     scans += [Scan(f"sub-a{i}", "abnormal", label, mask=True) for i in range(3)]
     scans += [Scan("sub-a3", "abnormal", "ischemia", mask=True, strength=0.2)]
     scans += [Scan("sub-a4", "abnormal", "aneurysm")]
-    scans += [Scan("sub-x0", "abnormal", "tumor", mask=True, verdict="fail", reasons=["brain volume 300 mL."])]
+    scans += [
+        Scan("sub-x0", "abnormal", "tumor", mask=True, verdict="fail", reasons=["brain volume 300 mL."])
+    ]
     return scans
 
 
@@ -67,7 +69,9 @@ def score_rows(scan: Scan, store: SliceStore, rng: np.random.Generator) -> pd.Da
     for method, score, seed in columns:
         value = rng.standard_normal(len(table)) + 2 * scan.strength * lesion
         part = table.assign(method=method, score=score, seed=seed, value=value)
-        parts.append(part.assign(group=scan.group, pathology=scan.pathology, role=scan.role, patient=scan.patient))
+        parts.append(
+            part.assign(group=scan.group, pathology=scan.pathology, role=scan.role, patient=scan.patient)
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -77,12 +81,27 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
     rows, healthy = [], {}
     for scan in scans:
         scan.patient = scan.patient or scan.sub
-        rows.append({
-            "participant_id": scan.sub, "group": scan.group, "pathology": scan.pathology, "role": scan.role,
-            "split": "test" if scan.role == "test" else "val", "patient": scan.patient, "age": "n/a", "sex": "n/a",
-            "scanner": "n/a", "subtype": "n/a", "has_lesion_mask": "true" if scan.mask else "false",
-        })
-        quality = {"participant_id": scan.sub, "verdict": scan.verdict, "reasons": scan.reasons, "measures": {}}
+        rows.append(
+            {
+                "participant_id": scan.sub,
+                "group": scan.group,
+                "pathology": scan.pathology,
+                "role": scan.role,
+                "split": "test" if scan.role == "test" else "val",
+                "patient": scan.patient,
+                "age": "n/a",
+                "sex": "n/a",
+                "scanner": "n/a",
+                "subtype": "n/a",
+                "has_lesion_mask": "true" if scan.mask else "false",
+            }
+        )
+        quality = {
+            "participant_id": scan.sub,
+            "verdict": scan.verdict,
+            "reasons": scan.reasons,
+            "measures": {},
+        }
         write_json(root / "preprocess" / scan.sub / "quality.json", quality)
         if scan.role in {"train", "stop"}:
             continue
@@ -98,10 +117,19 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
         if not failed:
             usable = scores[scores["usable"] & (scores["method"] != "slice_position")]
             for (method, score, seed), part in usable.groupby(["method", "score", "seed"]):
-                volumes.append({"method": method, "score": score, "seed": seed, "value": part["value"].mean()})
-            volumes.append({"method": "acquisition", "score": "trivial", "seed": "n/a", "value": rng.random()})
-        write_json(root / "score" / "subjects" / f"{scan.sub}.json", {"participant_id": scan.sub, "volumes": volumes})
-        np.savez(root / "score" / "maps" / f"{scan.sub}.npz", **({} if failed else _maps(store, scan.strength, rng)))
+                volumes.append(
+                    {"method": method, "score": score, "seed": seed, "value": part["value"].mean()}
+                )
+            volumes.append(
+                {"method": "acquisition", "score": "trivial", "seed": "n/a", "value": rng.random()}
+            )
+        write_json(
+            root / "score" / "subjects" / f"{scan.sub}.json", {"participant_id": scan.sub, "volumes": volumes}
+        )
+        np.savez(
+            root / "score" / "maps" / f"{scan.sub}.npz",
+            **({} if failed else _maps(store, scan.strength, rng)),
+        )
         if scan.role == "calibrate":
             for v in volumes:
                 seeds = healthy.setdefault(v["method"], {}).setdefault(v["score"], {})
@@ -111,16 +139,26 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
     seed_thresholds: dict[str, dict[str, float]] = {}
     for method, seed in NETWORKS:
         seed_thresholds.setdefault(method, {})[seed] = 0.1
-        history = pd.DataFrame({
-            "epoch": range(6), "learning_rate": 1e-3, "train_loss": np.geomspace(1, 0.05, 6),
-            "val_loss": np.geomspace(1.1, 0.08, 6), "val_rec": np.geomspace(0.9, 0.07, 6),
-            "val_kl": np.geomspace(0.01, 3, 6),
-        })
+        history = pd.DataFrame(
+            {
+                "epoch": range(6),
+                "learning_rate": 1e-3,
+                "train_loss": np.geomspace(1, 0.05, 6),
+                "val_loss": np.geomspace(1.1, 0.08, 6),
+                "val_rec": np.geomspace(0.9, 0.07, 6),
+                "val_kl": np.geomspace(0.01, 3, 6),
+            }
+        )
         folder = root / "train" / method / f"seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         history.to_csv(folder / "history.csv", index=False)
-    write_json(root / "score" / "calibration.json", {
-        "voxel_fpr": 0.01, "healthy": healthy, "seed_thresholds": seed_thresholds,
-        "thresholds": {"vae_kl": 0.1, "vae_pretrained": 0.1, "statistical_atlas": 2.5},
-    })
+    write_json(
+        root / "score" / "calibration.json",
+        {
+            "voxel_fpr": 0.01,
+            "healthy": healthy,
+            "seed_thresholds": seed_thresholds,
+            "thresholds": {"vae_kl": 0.1, "vae_pretrained": 0.1, "statistical_atlas": 2.5},
+        },
+    )
     return root

@@ -25,7 +25,8 @@ def test_detection_against_sklearn_over_the_files(scored, evaluated):
     sets = {
         "slice": (one[one["pathology"] != "aneurysm"], lambda r: r["lesion_pixels"] > 0),
         "slice_healthy": (
-            one[(one["group"] == "healthy") | (one["lesion_pixels"] > 0)], lambda r: r["lesion_pixels"] > 0,
+            one[(one["group"] == "healthy") | (one["lesion_pixels"] > 0)],
+            lambda r: r["lesion_pixels"] > 0,
         ),
         "clinical": (one, lambda r: r["group"] == "abnormal"),
     }
@@ -44,10 +45,14 @@ def test_header_and_trivial_baselines_always_there(evaluated):
     table = read_csv(evaluated / "detection.csv")
     for protocol, rows in table.groupby("protocol"):
         trivial = set(rows.loc[rows["score"] == "trivial", "method"])
-        assert trivial == {"brain_area", "slice_position", "mean_hu", "statistical_atlas", "acquisition"}, protocol
+        assert trivial == {"brain_area", "slice_position", "mean_hu", "statistical_atlas", "acquisition"}, (
+            protocol
+        )
     empty = table[table["auroc"].isna()]
     assert set(zip(empty["protocol"], empty["method"], strict=True)) == {
-        ("slice", "acquisition"), ("slice_healthy", "acquisition"), ("clinical", "acquisition"),
+        ("slice", "acquisition"),
+        ("slice_healthy", "acquisition"),
+        ("clinical", "acquisition"),
         ("volume", "slice_position"),
     }
     assert (empty["reason"] != "").all()
@@ -56,8 +61,12 @@ def test_header_and_trivial_baselines_always_there(evaluated):
 def test_seeds_are_averaged_and_the_ensemble_kept_apart(evaluated):
     summary = read_csv(evaluated / "detection_summary.csv")
     detail = read_csv(evaluated / "detection.csv")
-    part = summary[(summary["protocol"] == "slice") & (summary["method"] == "vae_pretrained")].set_index("members")
-    seeds = detail[(detail["protocol"] == "slice") & (detail["method"] == "vae_pretrained")].set_index("seed")["auroc"]
+    part = summary[(summary["protocol"] == "slice") & (summary["method"] == "vae_pretrained")].set_index(
+        "members"
+    )
+    seeds = detail[(detail["protocol"] == "slice") & (detail["method"] == "vae_pretrained")].set_index(
+        "seed"
+    )["auroc"]
     assert part.loc["single", "auroc_mean"] == pytest.approx(seeds[["0", "1"]].mean(), rel=1e-5)
     assert part.loc["single", "auroc_sd"] == pytest.approx(seeds[["0", "1"]].std(), rel=1e-3)
     assert part.loc["ensemble", "auroc_mean"] == pytest.approx(seeds["all"], rel=1e-5)
@@ -106,11 +115,22 @@ def test_same_inputs_same_bytes(scored, evaluated, tmp_path):
 
 
 def run_detection(root, out, **changed):
-    detection.main([
-        "--participants", str(root / "cohort/participants.tsv"), "--preprocess", str(root / "preprocess"),
-        "--scores", str(root / "score/subjects"), "--calibration", str(root / "score/calibration.json"),
-        "--settings", json.dumps(SETTINGS | changed), "--out", str(out),
-    ])
+    detection.main(
+        [
+            "--participants",
+            str(root / "cohort/participants.tsv"),
+            "--preprocess",
+            str(root / "preprocess"),
+            "--scores",
+            str(root / "score/subjects"),
+            "--calibration",
+            str(root / "score/calibration.json"),
+            "--settings",
+            json.dumps(SETTINGS | changed),
+            "--out",
+            str(out),
+        ]
+    )
 
 
 def test_all_slices_repeats_the_thesis_counting(scored, tmp_path):
@@ -126,15 +146,27 @@ HEALTHY = [Scan("sub-c0", "healthy", role="calibrate")]
 @pytest.mark.parametrize(
     ("scans", "empty", "words", "whole"),
     [
-        ([Scan("sub-h0", "healthy"), Scan("sub-h1", "healthy")], {"slice", "slice_healthy", "clinical", "volume"},
-         "no abnormal test scan", True),
-        ([Scan("sub-h0", "healthy"), Scan("sub-a0", "abnormal", "icb")], {"slice", "slice_healthy"}, "lesion mask",
-         False),
-        ([Scan("sub-a0", "abnormal", "icb", mask=True)], {"slice_healthy", "clinical", "volume"},
-         "no healthy test scan", False),
+        (
+            [Scan("sub-h0", "healthy"), Scan("sub-h1", "healthy")],
+            {"slice", "slice_healthy", "clinical", "volume"},
+            "no abnormal test scan",
+            True,
+        ),
+        (
+            [Scan("sub-h0", "healthy"), Scan("sub-a0", "abnormal", "icb")],
+            {"slice", "slice_healthy"},
+            "lesion mask",
+            False,
+        ),
+        (
+            [Scan("sub-a0", "abnormal", "icb", mask=True)],
+            {"slice_healthy", "clinical", "volume"},
+            "no healthy test scan",
+            False,
+        ),
         ([], set(), "", False),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_computed_is_empty_with_a_reason(tmp_path, scans, empty, words, whole):
     root = write_cohort(tmp_path, HEALTHY + [Scan(s.sub, s.group, s.pathology, mask=s.mask) for s in scans])
     out = root / "evaluate"
@@ -183,13 +215,20 @@ def test_threshold_is_an_observed_score():
 
 
 def test_columns_follow_the_registry():
-    mixed = [("statistical_atlas", "trivial", "n/a"), ("vae_kl", "thesis", "10"), ("vae_kl", "thesis", "all"),
-             ("vae_kl", "thesis", "2"), ("other", "x", "0")]  # fmt: skip
+    mixed = [
+        ("statistical_atlas", "trivial", "n/a"),
+        ("vae_kl", "thesis", "10"),
+        ("vae_kl", "thesis", "all"),
+        ("vae_kl", "thesis", "2"),
+        ("other", "x", "0"),
+    ]
     assert [c[2] for c in ordered(mixed)] == ["2", "10", "all", "n/a", "0"]
 
 
 def test_a_scan_without_a_patient_is_its_own(tmp_path):
-    root = write_cohort(tmp_path, [Scan("sub-h0", "healthy", patient="n/a"), Scan("sub-h1", "healthy", patient="n/a")])
+    root = write_cohort(
+        tmp_path, [Scan("sub-h0", "healthy", patient="n/a"), Scan("sub-h1", "healthy", patient="n/a")]
+    )
     cohort = read_cohort(root / "cohort/participants.tsv", root / "preprocess")
     assert cohort["patient"].tolist() == ["sub-h0", "sub-h1"]
 

@@ -61,12 +61,18 @@ def scans(rows):
 
 def test_strata_take_all_scans_of_a_patient_together():
     strata = make_strata(
-        scans([
-            ("sub-1", "p1", "healthy", "n/a"), ("sub-2", "p1", "healthy", "n/a"), ("sub-3", "p2", "healthy", "n/a"),
-            ("sub-4", "p3", "abnormal", "icb"), ("sub-5", "p3", "abnormal", "tumor"), ("sub-6", "p4", "abnormal", "icb"),
-            ("sub-7", "p5", "abnormal", "icb"),
-        ])
-    )  # fmt: skip
+        scans(
+            [
+                ("sub-1", "p1", "healthy", "n/a"),
+                ("sub-2", "p1", "healthy", "n/a"),
+                ("sub-3", "p2", "healthy", "n/a"),
+                ("sub-4", "p3", "abnormal", "icb"),
+                ("sub-5", "p3", "abnormal", "tumor"),
+                ("sub-6", "p4", "abnormal", "icb"),
+                ("sub-7", "p5", "abnormal", "icb"),
+            ]
+        )
+    )
     assert strata.patients == ["p1", "p2", "p3", "p4", "p5"]
     assert strata.stratum.tolist() == ["healthy", "healthy", "icb+tumor", "icb", "icb"]
     assert strata.single == ["icb+tumor"]
@@ -76,11 +82,16 @@ def test_strata_take_all_scans_of_a_patient_together():
 
 def test_a_stratum_of_one_patient_has_no_interval_and_says_so():
     strata = make_strata(
-        scans([
-            ("sub-1", "p1", "healthy", "n/a"), ("sub-2", "p2", "healthy", "n/a"), ("sub-3", "p3", "abnormal", "icb"),
-            ("sub-4", "p4", "abnormal", "tumor"), ("sub-5", "p5", "abnormal", "tumor"),
-        ])
-    )  # fmt: skip
+        scans(
+            [
+                ("sub-1", "p1", "healthy", "n/a"),
+                ("sub-2", "p2", "healthy", "n/a"),
+                ("sub-3", "p3", "abnormal", "icb"),
+                ("sub-4", "p4", "abnormal", "tumor"),
+                ("sub-5", "p5", "abnormal", "tumor"),
+            ]
+        )
+    )
     assert judge_intervals(strata, np.array([2])) == (False, "no interval: one patient only in stratum icb")
     allowed, note = judge_intervals(strata, np.array([2, 3, 4]))
     assert allowed
@@ -90,6 +101,8 @@ def test_a_stratum_of_one_patient_has_no_interval_and_says_so():
 
 def test_one_healthy_patient_has_no_interval():
     strata = make_strata(
-        scans([("s1", "p1", "healthy", "n/a"), ("s2", "p2", "abnormal", "icb"), ("s3", "p3", "abnormal", "icb")])
+        scans(
+            [("s1", "p1", "healthy", "n/a"), ("s2", "p2", "abnormal", "icb"), ("s3", "p3", "abnormal", "icb")]
+        )
     )
     assert judge_intervals(strata, np.array([1, 2])) == (False, "no interval: one healthy patient only")

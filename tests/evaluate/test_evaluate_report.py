@@ -32,8 +32,17 @@ def test_page_is_self_contained_and_scriptless(page):
 
 def test_page_says_what_it_must(page):
     for text in (
-        "Synthetic cohort", "They are not results", "Research use only", "Statistical atlas", "Brain area",
-        "brain volume 300 mL.", "In-house data of the thesis", "0.652", "⌈Dice⌉", "Prevalence", "bootstrap",
+        "Synthetic cohort",
+        "They are not results",
+        "Research use only",
+        "Statistical atlas",
+        "Brain area",
+        "brain volume 300 mL.",
+        "In-house data of the thesis",
+        "0.652",
+        "⌈Dice⌉",
+        "Prevalence",
+        "bootstrap",
     ):
         assert text in page, text
     rows = re.findall(r'<tr[^>]*><th scope="row">VAE-KL</th>(.*?)</tr>', page)
@@ -53,7 +62,11 @@ def test_real_cohort_has_no_synthetic_note(scored, tmp_path):
 
 
 def test_hostile_pathology_label_is_escaped_everywhere(tmp_path):
-    scans = [Scan("sub-c0", "healthy", role="calibrate"), Scan("sub-h0", "healthy"), Scan("sub-h1", "healthy")]
+    scans = [
+        Scan("sub-c0", "healthy", role="calibrate"),
+        Scan("sub-h0", "healthy"),
+        Scan("sub-h1", "healthy"),
+    ]
     scans += [Scan(f"sub-a{i}", "abnormal", HOSTILE, mask=True) for i in range(2)]
     out = run_all(write_cohort(tmp_path, scans), title="<b>Own</b>")
     html, summary = (out / "report.html").read_text("utf-8"), (out / "summary.md").read_text("utf-8")
@@ -130,15 +143,27 @@ def summary_rows(**auroc: float) -> pd.DataFrame:
     rows = []
     for protocol in ("slice_healthy", "volume"):
         for method, value in auroc.items():
-            rows.append({
-                "protocol": protocol, "method": method, "members": "single", "n_seeds": 1, "auroc_mean": value,
-                "score": "thesis" if method in {"vae_kl", "vae_pretrained"} else "trivial", "auroc_low": np.nan,
-                "auroc_high": np.nan, "n_pos": 5, "n_neg": 4, "note": "",
-            })
+            rows.append(
+                {
+                    "protocol": protocol,
+                    "method": method,
+                    "members": "single",
+                    "n_seeds": 1,
+                    "auroc_mean": value,
+                    "score": "thesis" if method in {"vae_kl", "vae_pretrained"} else "trivial",
+                    "auroc_low": np.nan,
+                    "auroc_high": np.nan,
+                    "n_pos": 5,
+                    "n_neg": 4,
+                    "note": "",
+                }
+            )
     return pd.DataFrame(rows)
 
 
-PAIRED = pd.DataFrame(columns=["protocol", "method", "score", "members", "against", "auroc_low", "auroc_high"])
+PAIRED = pd.DataFrame(
+    columns=["protocol", "method", "score", "members", "against", "auroc_low", "auroc_high"]
+)
 
 
 def test_sentences_state_what_the_numbers_say():
@@ -147,10 +172,19 @@ def test_sentences_state_what_the_numbers_say():
     better = sentences.against_trivial(summary_rows(vae_kl=0.7, brain_area=0.62), PAIRED, "slice_healthy")
     assert "0.080 above" in better
     assert "not established" in better
-    pair = pd.DataFrame([{
-        "protocol": "slice_healthy", "method": "vae_kl", "score": "thesis", "members": "single", "against": "trivial",
-        "auroc_low": 0.01, "auroc_high": 0.15,
-    }])
+    pair = pd.DataFrame(
+        [
+            {
+                "protocol": "slice_healthy",
+                "method": "vae_kl",
+                "score": "thesis",
+                "members": "single",
+                "against": "trivial",
+                "auroc_low": 0.01,
+                "auroc_high": 0.15,
+            }
+        ]
+    )
     sure = sentences.against_trivial(summary_rows(vae_kl=0.7, brain_area=0.62), pair, "slice_healthy")
     assert "excludes zero" in sure
 
@@ -169,7 +203,11 @@ def test_alarm_leads_the_page(evaluated):
 
     tables = {name: read_csv(evaluated / f"{name}.csv") for name in TABLES}
     summary = tables["detection_summary"]
-    summary.loc[summary["method"] == "acquisition", ["auroc_mean", "auroc_low", "auroc_high"]] = [0.97, 0.9, 1.0]
+    summary.loc[summary["method"] == "acquisition", ["auroc_mean", "auroc_low", "auroc_high"]] = [
+        0.97,
+        0.9,
+        1.0,
+    ]
     found = sections(tables, {"synthetic": False, **config_sections()})
     assert found[0].title == "Confound alarm"
     assert found[0].alarm

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from factories import ellipsoid
 
+from factories import ellipsoid
 from normct.common.slices import DEPTH, GRID, SIZE
 from normct.evaluate.dice_tables import LADDER, Tally, subsets
 from normct.evaluate.residuals import enlarge, split_key
@@ -34,7 +34,7 @@ def test_enlarge_keeps_place_and_brightness():
 
 
 def blocks():
-    """A residual of 0.4 over a block of 32×32 (60×60 at 1 mm); the lesion is its upper half, on slices 70 and 71."""
+    """A residual of 0.4 over 32×32 pixels (60×60 at 1 mm); the lesion is its upper half on slices 70 and 71."""
     brain = np.zeros((DEPTH, GRID, GRID), bool)
     brain[60:80] = True
     lesion = np.zeros_like(brain)
@@ -97,7 +97,9 @@ def test_map_keys():
 
 
 def test_tables_of_a_cohort(evaluated):
-    short = read_csv(evaluated / "segmentation_summary.csv").set_index(["subset", "method", "level", "threshold"])
+    short = read_csv(evaluated / "segmentation_summary.csv").set_index(
+        ["subset", "method", "level", "threshold"]
+    )
     for method in ("vae_kl", "vae_pretrained", "statistical_atlas"):
         real = short.loc["all", method, "volume", "calibrated"]
         ceiling = short.loc["all", method, "volume", "oracle"]

@@ -52,18 +52,18 @@ rule evaluate_detection:
             caption="../report/tables.rst",
             category="Tables",
         ),
-    params:
-        preprocess=f"{ROOT}/preprocess",
-        scores=f"{ROOT}/score/subjects",
-        settings=json.dumps(config["evaluate"]),
-        out=f"{ROOT}/evaluate",
-        code=code("normct.evaluate.detection"),
     log:
         f"{ROOT}/logs/evaluate/detection.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
         runtime=60,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        settings=json.dumps(config["evaluate"]),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.detection"),
     shell:
         "python -m normct.evaluate.detection --participants {input.participants:q} --preprocess {params.preprocess:q}"
         " --scores {params.scores:q} --calibration {input.calibration:q} --settings {params.settings:q}"
@@ -82,17 +82,17 @@ rule evaluate_segmentation:
             caption="../report/tables.rst",
             category="Tables",
         ),
-    params:
-        preprocess=f"{ROOT}/preprocess",
-        maps=f"{ROOT}/score/maps",
-        out=f"{ROOT}/evaluate",
-        code=code("normct.evaluate.segmentation"),
     log:
         f"{ROOT}/logs/evaluate/segmentation.log",
     threads: 2
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
         runtime=120,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        maps=f"{ROOT}/score/maps",
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.segmentation"),
     shell:
         "python -m normct.evaluate.segmentation --participants {input.participants:q}"
         " --preprocess {params.preprocess:q} --maps {params.maps:q} --calibration {input.calibration:q}"
@@ -115,6 +115,12 @@ rule evaluate_figures:
             category="Figures",
         ),
         expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_FIGURES),
+    log:
+        f"{ROOT}/logs/evaluate/figures.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=30,
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
@@ -124,12 +130,6 @@ rule evaluate_figures:
         slices=config["evaluate"]["slices"],
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.figures"),
-    log:
-        f"{ROOT}/logs/evaluate/figures.log",
-    threads: 1
-    resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=30,
     shell:
         "python -m normct.evaluate.figures --participants {input.participants:q} --preprocess {params.preprocess:q}"
         " --scores {params.scores:q} --maps {params.maps:q} --train {params.train:q} --networks {params.networks}"
@@ -145,6 +145,12 @@ rule evaluate_report:
     output:
         html=report(f"{ROOT}/evaluate/report.html", caption="../report/report.rst", category="Report"),
         summary=f"{ROOT}/evaluate/summary.md",
+    log:
+        f"{ROOT}/logs/evaluate/report.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 500 * attempt,
+        runtime=10,
     params:
         tables=f"{ROOT}/evaluate",
         settings=json.dumps(
@@ -155,12 +161,6 @@ rule evaluate_report:
             }
         ),
         code=code("normct.evaluate.report"),
-    log:
-        f"{ROOT}/logs/evaluate/report.log",
-    threads: 1
-    resources:
-        mem_mb=lambda wc, attempt: 500 * attempt,
-        runtime=10,
     shell:
         "python -m normct.evaluate.report --tables {params.tables:q} --settings {params.settings:q}"
         " --html {output.html:q} --summary {output.summary:q} > {log:q} 2>&1"

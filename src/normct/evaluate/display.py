@@ -139,9 +139,8 @@ def paired_table(paired: pd.DataFrame) -> Table | None:
         return None
     rows = []
     for row in part.to_dict("records"):
-        interval = (
-            "–" if np.isnan(row["auroc_low"]) else f"{row['auroc_low']:+.3f} to {row['auroc_high']:+.3f}"
-        )
+        low, high = row["auroc_low"], row["auroc_high"]
+        interval = "–" if np.isnan(low) else f"{signed(low)} to {signed(high)}"
         rows.append(
             [
                 label(row["method"]),
