@@ -34,7 +34,7 @@ def test_enlarge_keeps_place_and_brightness():
 
 
 def blocks():
-    """A residual of 0.4 over 32×32 pixels (60×60 at 1 mm); the lesion is its upper half on slices 70 and 71."""
+    """A residual of 0.4 over 32×32 pixels (60×60 at 1 mm); the lesion is its upper half on two slices."""
     brain = np.zeros((DEPTH, GRID, GRID), bool)
     brain[60:80] = True
     lesion = np.zeros_like(brain)
