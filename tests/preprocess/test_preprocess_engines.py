@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from factories import make_head
 from normct.common.volumes import Volume, write_volume
 from normct.preprocess import skullstrip, skullstrip_engines

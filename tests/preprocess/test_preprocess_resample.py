@@ -8,11 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
 from factories import make_head
 from normct.common.files import write_json
 from normct.common.volumes import Volume, read_volume, write_volume
 from normct.preprocess import resample
-from scipy.spatial.transform import Rotation
 
 MARK = np.array([60, 40, 30])  # voxel, off centre on every axis
 

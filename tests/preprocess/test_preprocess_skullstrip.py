@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from factories import make_head
 from normct.common.files import read_json
 from normct.common.geometry import resample
@@ -17,7 +18,8 @@ from normct.preprocess.resample import resample_head
 
 HU_RANGE = (0.0, 100.0)
 SETTINGS = {
-    "engine": "morphology", "hu_range": [0, 100], "smooth_mm": 1.0, "fractional_intensity": 0.01, "timeout_s": 60
+    "engine": "morphology", "hu_range": [0, 100], "smooth_mm": 1.0,
+    "fractional_intensity": 0.01, "timeout_s": 60,
 }  # fmt: skip
 
 

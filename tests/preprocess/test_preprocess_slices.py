@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.transform import Rotation
+
 from factories import ellipsoid
 from normct.common.anatomy import ATLAS_SHAPE
 from normct.common.files import write_json
@@ -15,7 +17,6 @@ from normct.common.geometry import write_transform
 from normct.common.slices import read_slices
 from normct.common.volumes import Volume, read_volume, write_volume
 from normct.preprocess import nifti_slices, slices
-from scipy.spatial.transform import Rotation
 
 AFFINE = np.array([[1.0, 0, 0, -120], [0, 1, 0, -138], [0, 0, 1, -70], [0, 0, 0, 1]])
 SETTINGS = {"normalisation": "window", "window": [0, 80], "min_brain_pixels": 10}
@@ -44,7 +45,7 @@ def make(points=None, interpolation="linear", **changed):
 
 def test_off_centre_marker_lands_at_its_z_y_x():
     store = make()
-    z, y, x = (int(round(v)) for v in np.argwhere(store.lesion).mean(axis=0))
+    z, y, x = (round(float(v)) for v in np.argwhere(store.lesion).mean(axis=0))
     assert (x, y, z) == INK
     bright = np.argwhere(store.image > 0.8).mean(axis=0)
     small = [(c + 0.5) * 128 / 240 - 0.5 for c in INK[:2]]

@@ -8,24 +8,14 @@ from normct.common.bundle import bundle_paths
 PREPROCESS = f"{ROOT}/preprocess/{{subject}}"
 PREPROCESS_LOGS = f"{ROOT}/logs/preprocess/{{subject}}"
 # a frozen bundle brings its own atlas
-ATLAS = (
-    bundle_paths(BUNDLE).atlas if BUNDLE else f"{ROOT}/preprocess/atlas/atlas.nii.gz"
-)
-ATLAS_MASK = (
-    bundle_paths(BUNDLE).atlas_mask
-    if BUNDLE
-    else f"{ROOT}/preprocess/atlas/atlas_mask.nii.gz"
-)
+ATLAS = bundle_paths(BUNDLE).atlas if BUNDLE else f"{ROOT}/preprocess/atlas/atlas.nii.gz"
+ATLAS_MASK = bundle_paths(BUNDLE).atlas_mask if BUNDLE else f"{ROOT}/preprocess/atlas/atlas_mask.nii.gz"
 
 
 def nifti_slice_folders() -> list[str]:
     """Return the folders of per-slice NIfTI files, where the configuration asks for them."""
     wanted = config["preprocess"]["slices"]["write_nifti"]
-    return [
-        f"{ROOT}/preprocess/{p.participant_id}/slices_nifti"
-        for p in PARTICIPANTS
-        if wanted
-    ]
+    return [f"{ROOT}/preprocess/{p.participant_id}/slices_nifti" for p in PARTICIPANTS if wanted]
 
 
 def verdict_by_hand(subject: str) -> str:
@@ -52,9 +42,7 @@ if BUNDLE is None:
             mem_mb=lambda wc, attempt: 1500 * attempt,
             runtime=10,
         params:
-            own=lambda wc, input: " ".join(
-                f"--{k} {shlex.quote(str(v))}" for k, v in input.items()
-            ),
+            own=lambda wc, input: " ".join(f"--{k} {shlex.quote(str(v))}" for k, v in input.items()),
             code=code("normct.preprocess.atlas"),
         shell:
             "python -m normct.preprocess.atlas {output.image} {output.mask} {params.own} > {log} 2>&1"
@@ -99,11 +87,7 @@ rule preprocess_skullstrip:
     resources:
         # BET in Python takes two to three times what the others do
         mem_mb=lambda wc, attempt: attempt
-        * (
-            4000
-            if config["preprocess"]["skullstrip"]["engine"] == "brainextractor"
-            else 1500
-        ),
+        * (4000 if config["preprocess"]["skullstrip"]["engine"] == "brainextractor" else 1500),
         runtime=30,
     params:
         settings=json.dumps(config["preprocess"]["skullstrip"], sort_keys=True),
@@ -199,11 +183,7 @@ rule preprocess_slices:
     params:
         # writing NIfTI files too changes no slice
         settings=json.dumps(
-            {
-                k: v
-                for k, v in config["preprocess"]["slices"].items()
-                if k != "write_nifti"
-            },
+            {k: v for k, v in config["preprocess"]["slices"].items() if k != "write_nifti"},
             sort_keys=True,
         ),
         interpolation=config["preprocess"]["register"]["interpolation"],
@@ -244,15 +224,15 @@ rule preprocess_quality_page:
     output:
         page=f"{ROOT}/preprocess/quality.html",
         table=f"{ROOT}/preprocess/quality.tsv",
-    params:
-        title=config["handoff"]["title"],
-        code=code("normct.preprocess.quality_page"),
     log:
         f"{ROOT}/logs/preprocess/quality_page.log",
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1000 * attempt,
         runtime=20,
+    params:
+        title=config["handoff"]["title"],
+        code=code("normct.preprocess.quality_page"),
     run:
         # a command line holds a few thousand paths, a cohort more
         listed = Path(str(log)).with_suffix(".inputs")

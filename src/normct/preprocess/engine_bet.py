@@ -36,7 +36,7 @@ def _programs(engine: str) -> tuple[str, str]:
 
 def _run(interface: FSLCommand, program: str, out: Path, timeout_s: int) -> None:
     """Run a nipype interface; silent failures (exit status 0 but no output) are failures too."""
-    # nipype 1.11 raises on some failures and lets others pass, non-zero exit status among them: judge the facts
+    # nipype 1.11 raises on some failures and lets others pass (a non-zero exit status): judge the facts
     runtime = interface.run(cwd=str(out.parent), ignore_exception=True).runtime
     code = getattr(runtime, "returncode", None)
     if code != 0:
