@@ -15,16 +15,20 @@ from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
 from normct.common.registry import METHODS, STAGE1
 from normct.phantom.plan import plan_rows
-from normct.preprocess.skullstrip import engine_faults
+from normct.preprocess.skullstrip_engines import engine_faults
 
 try:
     validate_config(config, Path(workflow.basedir) / "workflow" / "schemas")
     BUNDLE = config.get("bundle")
     SYNTHETIC = BUNDLE is None and config["cohort"]["participants"] is None
     if (BUNDLE is None) != (config.get("new") is None):
-        raise ConfigError("Scoring new scans takes both a table and a bundle:", ["--config new=TABLE bundle=FOLDER"])
+        raise ConfigError(
+            "Scoring new scans takes both a table and a bundle:", ["--config new=TABLE bundle=FOLDER"]
+        )
     if BUNDLE:
-        read_bundle_config(BUNDLE, config)  # refuses a bundle that is not whole or differs from the configuration
+        read_bundle_config(
+            BUNDLE, config
+        )  # refuses a bundle that is not whole or differs from the configuration
         ROOT = f"{config['results_dir']}/new/{Path(config['new']).stem}"
         PARTICIPANTS = load_participants(config["new"], config["cohort"], new=True)
     elif SYNTHETIC:
@@ -53,15 +57,24 @@ wildcard_constraints:
 
 def final_outputs() -> list[str]:
     """Return what `snakemake` makes when no target is named."""
-    wanted = ["preprocess/quality.html", "score/slices.csv.gz", "handoff/index.html"]
+    wanted = [
+        "cohort/participants.tsv",
+        "preprocess/quality.html",
+        "score/slices.csv.gz",
+        "handoff/index.html",
+    ]
     if BUNDLE is None:
-        wanted += ["cohort/participants.tsv", "score/bundle/bundle.json", "evaluate/report.html"]
-    return [f"{ROOT}/{name}" for name in wanted]
+        wanted += ["score/bundle/bundle.json", "evaluate/report.html"]
+    if SYNTHETIC:
+        wanted += ["phantom/participants.tsv"]
+    return [f"{ROOT}/{name}" for name in wanted] + nifti_slice_folders()
 
 
 def needs_bundle(wildcards):
     """Refuse `score_new` without a bundle, in words."""
-    raise WorkflowError("score_new needs a frozen bundle: --config new=TABLE bundle=FOLDER (make bundle writes one)")
+    raise WorkflowError(
+        "score_new needs a frozen bundle: --config new=TABLE bundle=FOLDER (make bundle writes one)"
+    )
 
 
 def preflight() -> None:
@@ -70,6 +83,7 @@ def preflight() -> None:
     if faults:
         raise ConfigError("A program that the configuration names is missing:", faults)
     if not SYNTHETIC:
+        print(f"Reading {len(PARTICIPANTS)} scans once (files already read are skipped) ...", file=sys.stderr)
         settings = config["cohort"] | ({"on_bad_file": "set_aside"} if BUNDLE else {})
         check_files(PARTICIPANTS, settings, Path(ROOT) / "cohort" / "checked.json", workflow.cores or 4)
 
@@ -91,11 +105,16 @@ def closing_words() -> int:
     if (Path(ROOT) / "preprocess" / "quality.html").is_file():
         lines += [f"Quality:    {ROOT}/preprocess/quality.html"]
     if SYNTHETIC:
-        lines += ["This cohort is synthetic and the training short: the figures show the machinery, they are not results."]
+        lines += [
+            "This cohort is synthetic and the training short: the figures show the machinery, they are not results."
+        ]
     if aside:
         lines += [f"Set aside by quality control ({len(aside)} of {len(BY_ID)}):", *aside]
     failed = json.loads(status.read_text("utf-8")).get("failed", []) if status.is_file() else []
     if failed:
-        lines += ["Pages that could not be made:", *(f"  {item['participant_id']}: {item['reason']}" for item in failed)]
+        lines += [
+            "Pages that could not be made:",
+            *(f"  {item['participant_id']}: {item['reason']}" for item in failed),
+        ]
     print("\n" + "\n".join(lines), file=sys.stderr)
     return 3 if failed else 0

@@ -65,9 +65,7 @@ rule train_pack:
         # thousands of scans do not fit on a command line, so the plan goes by a file
         plan_file = f"{params.folder}/.plan.json"
         write_json(plan_file, params.plan)
-        shell(
-            "python -m normct.train.pack {params.folder:q} {plan_file:q} > {log:q} 2>&1"
-        )
+        shell("python -m normct.train.pack {params.folder:q} {plan_file:q} > {log:q} 2>&1")
 
 
 rule train_stage1:
@@ -75,10 +73,7 @@ rule train_stage1:
     input:
         rules.train_pack.output,
     output:
-        **{
-            k: f"{ROOT}/train/{STAGE1}/seed-{{seed}}/{v}"
-            for k, v in TRAIN_OUTPUTS.items()
-        },
+        **{k: f"{ROOT}/train/{STAGE1}/seed-{{seed}}/{v}" for k, v in TRAIN_OUTPUTS.items()},
     log:
         f"{ROOT}/logs/train/{STAGE1}-seed-{{seed}}.log",
     threads: 2
@@ -107,10 +102,7 @@ rule train_method:
             else []
         ),
     output:
-        **{
-            k: f"{ROOT}/train/{{method}}/seed-{{seed}}/{v}"
-            for k, v in TRAIN_OUTPUTS.items()
-        },
+        **{k: f"{ROOT}/train/{{method}}/seed-{{seed}}/{v}" for k, v in TRAIN_OUTPUTS.items()},
     log:
         f"{ROOT}/logs/train/{{method}}-seed-{{seed}}.log",
     wildcard_constraints:
