@@ -1,4 +1,5 @@
 # NormCT: `make help` lists what there is. Nothing here installs system packages.
+SHELL := /bin/bash -o pipefail
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES  ?= all
 # pip options for torch alone, e.g. TORCH_PIP="--index-url <your CPU or CUDA wheel index>"
@@ -27,7 +28,8 @@ help:  ## this list
 	@touch $@
 
 demo: .venv/.base  ## set up, and run the whole pipeline on the embedded synthetic cohort
-	$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --quiet rules host reason
+	$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --quiet rules host reason 2>&1 \
+	  | grep --line-buffered -vE '^(Select jobs to execute|Execute [0-9]+ jobs|\[... ... .*\]$$)'
 
 test: .venv/.dev  ## set up, and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)

@@ -1,5 +1,6 @@
 """Names that every rule file uses: paths, participants, and where frozen or freshly trained parts lie."""
 
+import hashlib
 import json
 import shlex
 import sys
@@ -13,6 +14,7 @@ from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
 from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
+from normct.common.files import atomic
 from normct.common.registry import METHODS, STAGE1
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
@@ -68,6 +70,21 @@ def final_outputs() -> list[str]:
     if SYNTHETIC:
         wanted += ["phantom/participants.tsv"]
     return [f"{ROOT}/{name}" for name in wanted] + nifti_slice_folders()
+
+
+def listed(words: list[str]) -> str:
+    """Return words for a command line: as they are, or as @FILE where a shell could not hold them.
+
+    The file is named by its content, so a changed list is a changed param and nothing is ever overwritten.
+    """
+    text = "\n".join(words) + "\n"
+    if len(text) < 16_000:
+        return shlex.join(words)
+    path = Path(".snakemake", "normct", f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt")
+    if not path.is_file():
+        with atomic(path) as part:
+            part.write_text(text, "utf-8")
+    return f"@{path}"
 
 
 def needs_bundle(wildcards):

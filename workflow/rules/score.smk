@@ -117,7 +117,7 @@ rule score_export:
         runtime=60,
     params:
         folder=f"{ROOT}/score/subjects",
-        subjects=" ".join(EXPORTED),
+        subjects=listed(EXPORTED),
         code=code("normct.score.export"),
     shell:
         "python -m normct.score.export {params.folder:q} --subjects {params.subjects}"
@@ -166,7 +166,7 @@ if not BUNDLE:
             runtime=60,
         params:
             folder=f"{ROOT}/preprocess",
-            subjects=" ".join(p.participant_id for p in PARTICIPANTS if p.role == "train"),
+            subjects=listed([p.participant_id for p in PARTICIPANTS if p.role == "train"]),
             settings=json.dumps(SCORE_CONFIG["score"]["statistical_atlas"] | SCORE_INTENSITY),
             code=code("normct.score.statistical_atlas"),
         shell:
@@ -188,7 +188,7 @@ if not BUNDLE:
             runtime=60,
         params:
             folder=f"{ROOT}/score",
-            subjects=" ".join(CALIBRATORS),
+            subjects=listed(CALIBRATORS),
             settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}),
             code=code("normct.score.calibrate"),
         shell:

@@ -11,9 +11,15 @@ from normct.common.errors import NormctError
 
 
 def parser(doc: str | None, prog: str) -> argparse.ArgumentParser:
-    """Return a parser whose description is the module's docstring."""
+    """Return a parser whose description is the module's docstring.
+
+    An argument ``@FILE`` stands for the lines of FILE: a shell's command line holds 128 KiB, a cohort may need more.
+    """
     return argparse.ArgumentParser(
-        prog=f"python -m {prog}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {prog}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
 
 
