@@ -8,8 +8,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from normct.cohort.check import check_files
-from normct.cohort.table import Participant, load_participants, participants_from_rows
+from normct.cohort.check import check_files, with_file_faults
+from normct.cohort.table import Participant, TableError, load_participants, participants_from_rows
 from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
 from normct.common.config import validate_config
@@ -41,6 +41,8 @@ try:
         PARTICIPANTS = load_participants(config["cohort"]["participants"], config["cohort"])
 except NormctError as error:
     # the message is the user's; a traceback through Snakemake would bury it
+    if isinstance(error, TableError) and not BUNDLE and not workflow.output_settings.dryrun:
+        error = with_file_faults(error, config["cohort"], Path(ROOT) / "cohort" / "checked.json", 4)
     print(f"\n{error}\n", file=sys.stderr)
     raise SystemExit(1)
 

@@ -7,63 +7,30 @@ What was seen is kept in a small cache, by a hash of the path with size and time
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import os
+import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from normct.cohort.table import Participant, load_participants
+from normct.cohort.look import File, Scan, files_of
+from normct.cohort.table import TableError, load_participants
 from normct.common import cli
 from normct.common.errors import ConfigError, DataFault
-from normct.common.files import read_json, sha256, write_json
+from normct.common.files import read_json, write_json
 
-# nibabel, numpy and pydicom are imported where a file is read: the Snakefile imports this at every parse
-
-log = logging.getLogger(__name__)
 TITLE = "The cohort's files have faults; nothing was run:"
+BOTH = "The participants table and the files it names have faults; nothing was run:"
+ADVICE = "cohort.on_bad_file: set_aside would leave these scans out and go on"
 VERSION = 1
 GRID_REMEDY = "Draw or resample it on the grid of ct"
-
-
-def _key(path: str) -> str:
-    """Hash of a path: the cache stands in the results, where no path may."""
-    return hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:32]
-
-
-def _stamp(path: str) -> list[int] | None:
-    """Size and time of a file; number of entries and time of a folder; None where there is none."""
-    try:
-        status = Path(path).stat()
-        size = len(os.listdir(path)) if Path(path).is_dir() else status.st_size  # noqa: PTH208 (names only)
-    except OSError:
-        return None
-    return [size, status.st_mtime_ns]
-
-
-def _look(path: str, subject: str, what: str) -> dict[str, Any]:
-    """Return what a file is, as the cache holds it: its fault, or shape, affine and a digest of its bytes."""
-    from normct.cohort import dicom, nifti
-
-    try:
-        if Path(path).is_dir():
-            if what != "ct":
-                raise DataFault(subject, what, "a folder", "Give a NIfTI file")
-            listed = list(dicom.files(Path(path)))
-            if not listed:
-                raise DataFault(subject, what, "a DICOM folder without files", "Copy the series into it")
-            if not dicom.has_ct(Path(path)):
-                raise DataFault(subject, what, "a DICOM folder without a readable CT image", dicom.REMEDY)
-            # bytes are hashed only where another folder has the same size
-            return {"folder_bytes": sum(p.stat().st_size for p in listed)}
-        scan = nifti.read_scan(path, subject, what)
-    except DataFault as fault:
-        return {"fault": fault.fault, "remedy": fault.remedy}
-    return {"shape": list(scan.header.shape), "affine": scan.header.affine.tolist(), "sha256": scan.sha256}
+DICOM_GRID_REMEDY = "Draw it on the NIfTI file that dcm2niix makes of this folder (gantry tilt corrected)"
+# seconds between two lines of progress, and between two writings of what was seen
+TELL, KEEP = 10.0, 60.0
 
 
 def _read_cache(path: Path) -> dict[str, Any]:
@@ -74,7 +41,36 @@ def _read_cache(path: Path) -> dict[str, Any]:
     return content["files"] if content.get("version") == VERSION else {}
 
 
-def _mask_faults(people: Iterable[Participant], seen: Mapping[str, dict[str, Any]]) -> list[DataFault]:
+def _tell(done: int, total: int, seconds: float) -> None:
+    """Print how far the reading is: logging has no handler in Snakemake's own process."""
+    left = max(1, round(seconds / done * (total - done) / 60))
+    about = f", about {left} minute{'s' * (left > 1)} left" if done < total else ""
+    print(f"  {done} of {total} files read, {100 * done // total} %{about}", file=sys.stderr, flush=True)
+
+
+def _read_new(
+    new: list[tuple[File, list[int] | None]], cache: dict[str, Any], cache_path: Path, workers: int
+) -> None:
+    """Look at files and add what was seen to ``cache``, written now and then: a broken run goes on there."""
+    start = told = kept = time.monotonic()
+    try:
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for done, ((file, stamp), found) in enumerate(
+                zip(new, pool.map(lambda item: item[0].look(), new), strict=True), start=1
+            ):
+                cache[file.key] = {"stamp": stamp, "what": file.what} | found
+                now = time.monotonic()
+                if now - told > TELL or (done == len(new) and told > start):
+                    _tell(done, len(new), now - start)
+                    told = now
+                if now - kept > KEEP:
+                    write_json(cache_path, {"version": VERSION, "files": cache})
+                    kept = now
+    finally:
+        write_json(cache_path, {"version": VERSION, "files": cache})
+
+
+def _mask_faults(people: Iterable[Scan], seen: Mapping[str, dict[str, Any]]) -> list[DataFault]:
     faults = []
     for person in people:
         ct, mask = seen[person.ct], seen.get(person.lesion_mask or "", {})
@@ -83,11 +79,12 @@ def _mask_faults(people: Iterable[Participant], seen: Mapping[str, dict[str, Any
         from normct.cohort.nifti import grid_fault
 
         if fault := grid_fault(ct["shape"], ct["affine"], mask["shape"], mask["affine"]):
-            faults.append(DataFault(person.participant_id, "lesion_mask", fault, GRID_REMEDY))
+            remedy = DICOM_GRID_REMEDY if "folder_bytes" in ct else GRID_REMEDY
+            faults.append(DataFault(person.participant_id, "lesion_mask", fault, remedy))
     return faults
 
 
-def _twin_faults(people: Iterable[Participant], seen: dict[str, dict[str, Any]]) -> list[DataFault]:
+def _twin_faults(people: Iterable[Scan], seen: dict[str, dict[str, Any]]) -> list[DataFault]:
     """Find scans whose bytes are another's."""
     from normct.cohort import dicom
 
@@ -95,13 +92,15 @@ def _twin_faults(people: Iterable[Participant], seen: dict[str, dict[str, Any]])
     for person in people:
         if size := seen[person.ct].get("folder_bytes"):
             sizes[size].append(person)
+    faults = []
     for group in (g for g in sizes.values() if len(g) > 1):
         for person in group:
             if "sha256" not in seen[person.ct]:
-                digests = sorted(sha256(p) for p in dicom.files(Path(person.ct)))
-                seen[person.ct]["sha256"] = hashlib.sha256("".join(digests).encode()).hexdigest()
+                try:
+                    seen[person.ct]["sha256"] = dicom.digest(Path(person.ct), person.participant_id)
+                except DataFault as unreadable:
+                    faults.append(unreadable)
     first: dict[str, str] = {}
-    faults = []
     for person in people:
         if digest := seen[person.ct].get("sha256"):
             owner = first.setdefault(digest, person.participant_id)
@@ -111,20 +110,51 @@ def _twin_faults(people: Iterable[Participant], seen: dict[str, dict[str, Any]])
     return faults
 
 
+def file_faults(people: Sequence[Scan], cache_path: str | Path, workers: int) -> list[DataFault]:
+    """Read every new or changed file once; return every fault, in the order of the table.
+
+    Parameters
+    ----------
+    people : sequence
+        ``participant_id``, ``ct`` and ``lesion_mask`` of each scan.
+    cache_path : str or Path
+        JSON file of what was seen; holds no path.
+    workers : int
+        Threads; decompressing and hashing run side by side.
+    """
+    cache_path = Path(cache_path)
+    cache = _read_cache(cache_path)
+    files = files_of(people)
+    stamps = {path: file.stamp() for path, file in files.items()}
+    new = [(f, stamps[path]) for path, f in files.items() if not f.known(cache.get(f.key), stamps[path])]
+    if new:
+        _read_new(new, cache, cache_path, workers)
+    seen = {path: cache[file.key] for path, file in files.items()}
+    faults = [
+        DataFault(file.subject, file.what, seen[path]["fault"], seen[path]["remedy"])
+        for path, file in files.items()
+        if "fault" in seen[path]
+    ]
+    before = [dict(entry) for entry in seen.values()]
+    faults += _mask_faults(people, seen) + _twin_faults(people, seen)
+    if before != list(seen.values()):
+        write_json(cache_path, {"version": VERSION, "files": cache})
+    order = {p.participant_id: n for n, p in enumerate(people)}
+    return sorted(faults, key=lambda fault: (order[fault.subject], fault.what))
+
+
 def check_files(
-    participants: list[Participant], settings: Mapping[str, Any], cache_path: str | Path, workers: int
+    participants: Sequence[Scan], settings: Mapping[str, Any], cache_path: str | Path, workers: int
 ) -> list[DataFault]:
     """Read every new or changed file of the cohort once.
 
     Parameters
     ----------
-    participants : list of Participant
+    participants : sequence of Participant
     settings : mapping
         The ``cohort:`` section of the config; ``on_bad_file`` decides what faults lead to.
-    cache_path : str or Path
-        JSON file of what was seen; holds no path.
-    workers : int
-        Threads; decompressing and hashing run side by side.
+    cache_path, workers
+        As :func:`file_faults`.
 
     Returns
     -------
@@ -136,44 +166,36 @@ def check_files(
     ConfigError
         With ``on_bad_file: refuse``: every fault in one list.
     """
-    cache_path = Path(cache_path)
-    cache = _read_cache(cache_path)
-    roles = {p.ct: (p.participant_id, "ct") for p in participants}
-    roles |= {p.lesion_mask: (p.participant_id, "lesion_mask") for p in participants if p.lesion_mask}
-    seen: dict[str, dict[str, Any]] = {}
-    new: list[str] = []
-    stamps = {path: _stamp(path) for path in roles}
-    for path, stamp in stamps.items():
-        known = cache.get(_key(path))
-        if (
-            known
-            and stamp is not None
-            and known["stamp"] == stamp
-            and ("fault" not in known or known["what"] == roles[path][1])
-        ):
-            seen[path] = known
-        else:
-            new.append(path)
-    if new:
-        log.info("reading %d new or changed files once", len(new))
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for path, found in zip(new, pool.map(lambda p: _look(p, *roles[p]), new), strict=True):
-                seen[path] = {"stamp": stamps[path], "what": roles[path][1]} | found
-    faults = [
-        DataFault(*roles[path], found["fault"], found["remedy"])
-        for path, found in seen.items()
-        if "fault" in found
-    ]
-    faults += _mask_faults(participants, seen) + _twin_faults(participants, seen)
-    kept = {_key(path): found for path, found in seen.items()}
-    if kept != cache:
-        write_json(cache_path, {"version": VERSION, "files": kept})
-    order = {p.participant_id: n for n, p in enumerate(participants)}
-    faults.sort(key=lambda fault: (order[fault.subject], fault.what))
+    needs_converter(participants)
+    faults = file_faults(participants, cache_path, workers)
     if faults and settings["on_bad_file"] == "refuse":
-        advice = "(cohort.on_bad_file: set_aside would leave these scans out and go on)"
-        raise ConfigError(f"{TITLE[:-1]} {advice}:", [str(fault) for fault in faults])
+        raise ConfigError(f"{TITLE[:-1]} ({ADVICE}):", [str(fault) for fault in faults])
     return faults
+
+
+def with_file_faults(
+    error: TableError, settings: Mapping[str, Any], cache_path: str | Path, workers: int
+) -> ConfigError:
+    """Return a faulty table's error with the faults of its files, so that all come in one list.
+
+    The table's own faults are printed at once: reading a large cohort takes minutes.
+    """
+    if settings["on_bad_file"] != "refuse" or not error.scans:
+        return error
+    print(f"\n{error}\n\nReading the files too, to list all faults at once ...", file=sys.stderr, flush=True)
+    faults = file_faults(error.scans, cache_path, workers)
+    return ConfigError(BOTH, [*error.faults, *(str(fault) for fault in faults)]) if faults else error
+
+
+def needs_converter(participants: Iterable[Scan]) -> None:
+    """Raise :class:`ConfigError` where a DICOM folder is to be read and dcm2niix is missing."""
+    from normct.cohort import dicom
+
+    if any(Path(person.ct).is_dir() for person in participants):
+        try:
+            dicom.program()
+        except RuntimeError as error:
+            raise ConfigError("A program that the cohort needs is missing:", [str(error)]) from None
 
 
 def main(argv: list[str] | None) -> None:
@@ -189,11 +211,15 @@ def main(argv: list[str] | None) -> None:
     args = parser.parse_args(argv)
     settings = {"seed": 0, "test_fraction": 0.2, "val_fraction": 0.2, "pathologies": args.pathologies}
     settings["on_bad_file"] = "refuse"
-    people = load_participants(args.table, settings, new=args.new)
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        check_files(people, settings, args.cache or Path(folder) / "checked.json", args.workers)
+        cache = args.cache or Path(folder) / "checked.json"
+        try:
+            people = load_participants(args.table, settings, new=args.new)
+        except TableError as error:
+            raise with_file_faults(error, settings, cache, args.workers) from None
+        check_files(people, settings, cache, args.workers)
     print(f"{len(people)} scans, no faults found")
 
 

@@ -11,12 +11,17 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normct.common.errors import DataFault
+from normct.common.files import sha256
+
+if TYPE_CHECKING:
+    from normct.cohort.nifti import Scan
 
 REMEDY = "Give a folder with one head CT series, uncompressed or JPEG-compressed DICOM"
 HEAD = {"HEAD", "BRAIN", "SKULL", "HEADNECK"}
@@ -201,6 +206,28 @@ def choose(series: list[Series], subject: str) -> tuple[Series, str]:
     return best, why
 
 
+def read_folder(folder: Path, subject: str, keep: bool = False) -> tuple[Scan, Series, str]:
+    """Convert a folder, choose its head series and read it.
+
+    Parameters
+    ----------
+    folder, subject
+        As :func:`convert`.
+    keep : bool
+        Keep the voxels (as :func:`normct.cohort.nifti.read_scan`).
+
+    Returns
+    -------
+    tuple
+        The scan, the series it is, and which and why in words.
+    """
+    from normct.cohort.nifti import read_scan
+
+    with tempfile.TemporaryDirectory(prefix="normct-") as out:
+        chosen, why = choose(convert(folder, Path(out), subject), subject)
+        return read_scan(chosen.path, subject, "ct", keep), chosen, why
+
+
 def _number(value: Any, low: float, high: float) -> float | None:
     return float(value) if isinstance(value, int | float) and low <= value <= high else None
 
@@ -226,6 +253,22 @@ def acquisition(series: Series | None) -> dict[str, Any]:
 def files(folder: Path) -> Iterator[Path]:
     """Yield the files of a DICOM folder and its subfolders, in order of name."""
     yield from sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def digest(folder: Path, subject: str) -> str:
+    """Return the SHA-256 of a folder's files, whatever their names and order.
+
+    Raises
+    ------
+    DataFault
+        A file that may not be read: converted without it, slices would be missing.
+    """
+    try:
+        digests = sorted(sha256(path) for path in files(folder))
+    except PermissionError:  # its message holds the path
+        fault = "a file of the DICOM folder may not be read"
+        raise DataFault(subject, "ct", fault, "Give read permission to all its files") from None
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def has_ct(folder: Path) -> bool:

@@ -123,6 +123,15 @@ def row_faults(row: Row, pathologies: Iterable[str]) -> list[str]:
     return faults
 
 
+def readable(path: str) -> bool:
+    """Whether ``stat`` shows a folder, or a file with content."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return False
+    return modes.S_ISDIR(status.st_mode) or (modes.S_ISREG(status.st_mode) and status.st_size > 0)
+
+
 def _file_faults(row: Row, seen: dict[tuple[int, int], tuple[Row, str]], refuse: bool) -> list[str]:
     """Return what ``stat`` shows: a file that is missing, empty, of the wrong kind, or used twice."""
     faults = []
@@ -145,6 +154,9 @@ def _file_faults(row: Row, seen: dict[tuple[int, int], tuple[Row, str]], refuse:
                     faults.append(
                         row.fault(column, f"a DICOM folder without files: {named}; copy the series into it")
                     )
+        elif not folder and not modes.S_ISREG(status.st_mode):  # reading a pipe or device never ends
+            if refuse:
+                faults.append(row.fault(column, f"neither a file nor a folder: {named}; give a NIfTI file"))
         elif not folder and status.st_size == 0 and refuse:
             faults.append(row.fault(column, f"an empty file (0 bytes): {named}; copy it again"))
         key = (status.st_dev, status.st_ino)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
+import stat as modes
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,13 @@ from numpy.typing import NDArray
 
 from normct.common.errors import DataFault
 
-CHUNK = 1 << 20
+CHUNK, HEAD = 1 << 20, 4096
+NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 # a head's field of view, mm; tells metres and microns from millimetres where the units are wrong
 PLAUSIBLE_MM = (50.0, 1500.0)
 SCALES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+# 0.5 mm from vertex to chest; whole bodies and nonsense dimensions would not fit into a job's memory
+MAX_VOXELS = 1 << 29
 COPY_AGAIN = "Copy or export the file again"
 
 
@@ -37,12 +42,15 @@ class Header:
         What was put right, in words.
     raw : nibabel header
         As stored.
+    need : int
+        Bytes up to the last voxel.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     repairs: tuple[str, ...]
     raw: Any
+    need: int
 
 
 @dataclass(frozen=True)
@@ -54,20 +62,22 @@ class Scan:
     content: bytes
 
 
-def _stream(path: Path, keep: bool) -> tuple[bytes, int, str]:
-    """Return the (first 4 kB of the) decompressed content, its length and the SHA-256 of the file."""
-    digest, kept, length = hashlib.sha256(), bytearray(), 0
-    with path.open("rb") as handle:
-        packed = handle.read(2) == b"\x1f\x8b"
-        handle.seek(0)
-        while block := handle.read(CHUNK):
-            digest.update(block)
-        handle.seek(0)
-        source: Any = gzip.GzipFile(fileobj=handle) if packed else handle
-        while block := source.read(CHUNK):
-            length += len(block)
-            if keep or len(kept) < 4096:
-                kept += block
+def _open(handle: Any) -> Any:
+    """Return the file's content decompressed; the content decides, not the name."""
+    packed = handle.read(2) == b"\x1f\x8b"
+    handle.seek(0)
+    return gzip.GzipFile(fileobj=handle) if packed else handle
+
+
+def _stream(handle: Any, keep: int) -> tuple[bytes, int, str]:
+    """Return the first ``keep`` bytes of the content, its length and the SHA-256 of the file."""
+    handle.seek(0)
+    digest = hashlib.file_digest(handle, "sha256")
+    handle.seek(0)
+    source, kept, length = _open(handle), bytearray(), 0
+    while block := source.read(CHUNK):
+        length += len(block)
+        kept += block[: max(0, keep - len(kept))]
     return bytes(kept), length, digest.hexdigest()
 
 
@@ -110,7 +120,7 @@ def _affine(raw: Any, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64],
     return affine, repairs
 
 
-def _understand(raw: Any, length: int, subject: str, what: str) -> Header:
+def _understand(raw: Any, subject: str, what: str) -> Header:
     if raw["magic"].item()[:3] not in (b"n+1", b"n+2"):
         raise DataFault(subject, what, "one half of a .hdr/.img pair", "Convert it to a single .nii.gz")
     dims = [int(n) for n in raw["dim"][1 : 1 + min(max(int(raw["dim"][0]), 0), 7)]]
@@ -133,10 +143,9 @@ def _understand(raw: Any, length: int, subject: str, what: str) -> Header:
         raise DataFault(
             subject, what, f"the voxels are {kind}, not HU", "Export the original CT, not a screenshot or map"
         )
-    need = int(max(float(raw["vox_offset"]), 0)) + int(np.prod(dims, dtype=object)) * dtype.itemsize
-    if length < need:
-        fault = f"truncated: {length} bytes where the header promises {need}"
-        raise DataFault(subject, what, fault, COPY_AGAIN)
+    if int(np.prod(dims, dtype=object)) > MAX_VOXELS:
+        shown = "×".join(map(str, dims))
+        raise DataFault(subject, what, f"{shown} voxels, more than any head scan has", "Cut it to the head")
     shape = (dims[0], dims[1], dims[2])
     affine, repairs = _affine(raw, shape)
     if not np.isfinite(affine).all():
@@ -145,7 +154,14 @@ def _understand(raw: Any, length: int, subject: str, what: str) -> Header:
         )
     if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataFault(subject, what, "the affine is singular (a voxel size of 0)", "Export the file again")
-    return Header(shape, affine, tuple(repairs), raw)
+    need = _offset(raw) + int(np.prod(dims, dtype=object)) * dtype.itemsize
+    return Header(shape, affine, tuple(repairs), raw, need)
+
+
+def _offset(raw: Any) -> int:
+    """Where the voxels start; nonsense counts as 0."""
+    value = float(raw["vox_offset"])
+    return int(value) if np.isfinite(value) and value > 0 else 0
 
 
 def read_scan(path: str | Path, subject: str, what: str, keep: bool = False) -> Scan:
@@ -163,21 +179,34 @@ def read_scan(path: str | Path, subject: str, what: str, keep: bool = False) -> 
     Raises
     ------
     DataFault
-        Missing, empty, truncated, not NIfTI, not 3-D, colour or complex, affine not finite or singular.
+        Missing, empty, truncated, not NIfTI, not 3-D, colour or complex, far too large, affine not finite or
+        singular.
+    RuntimeError
+        The disk fails.
     """
     path = Path(path)
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not modes.S_ISREG(status.st_mode):  # reading a pipe or device never ends
+            raise DataFault(subject, what, "neither a file nor a folder", "Mend the path in the table")
+        if status.st_size == 0:
             raise DataFault(subject, what, "an empty file (0 bytes)", COPY_AGAIN)
-        content, length, digest = _stream(path, keep)
-    except FileNotFoundError:
-        raise DataFault(subject, what, "no such file", "Mend the path in the table") from None
+        with path.open("rb") as handle:
+            header = _understand(_parse(_open(handle).read(HEAD), subject, what), subject, what)
+            content, length, digest = _stream(handle, header.need if keep else 0)
     except PermissionError:
         raise DataFault(subject, what, "the file may not be read", "Give read permission") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise DataFault(subject, what, "a damaged or truncated gzip file", COPY_AGAIN) from None
-    raw = _parse(content[:4096], subject, what)
-    return Scan(_understand(raw, length, subject, what), digest, content if keep else b"")
+    except OSError as error:
+        if error.errno in NOWHERE:
+            raise DataFault(subject, what, "no such file", "Mend the path in the table") from None
+        # a fault of the disk, not of the data; its own message holds the path
+        raise RuntimeError(f"{subject}: {what} cannot be read: {error.strerror}") from None
+    if length < header.need:
+        fault = f"truncated: {length} bytes where the header promises {header.need}"
+        raise DataFault(subject, what, fault, COPY_AGAIN)
+    return Scan(header, digest, content)
 
 
 def voxels(scan: Scan, scaled: bool = True) -> NDArray:
@@ -190,7 +219,7 @@ def voxels(scan: Scan, scaled: bool = True) -> NDArray:
         Apply slope and intercept, as float32; otherwise the stored values.
     """
     raw = scan.header.raw
-    dtype, offset = raw.get_data_dtype(), int(max(float(raw["vox_offset"]), 0))
+    dtype, offset = raw.get_data_dtype(), _offset(raw)
     count = int(np.prod(scan.header.shape))
     data = np.frombuffer(scan.content, dtype, count, offset).reshape(scan.header.shape, order="F")
     if not scaled:

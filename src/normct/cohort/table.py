@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normct.cohort.faults import Row, column_faults, row_faults, semantic_faults
+from normct.cohort.bids import LAYOUT, place_scans, subject_rows
+from normct.cohort.faults import Row, column_faults, readable, row_faults, semantic_faults
 from normct.cohort.split import assign_roles, assign_splits
 from normct.common.errors import ConfigError
 
@@ -74,15 +75,49 @@ class Participant:
     quality_reason: str | None
 
 
+@dataclass(frozen=True)
+class Named:
+    """The files of a row of a faulty table, as far as they are there to be read."""
+
+    participant_id: str
+    ct: str
+    lesion_mask: str | None
+
+
+class TableError(ConfigError):
+    """Faults of the participants table.
+
+    Parameters
+    ----------
+    faults : list of str
+    scans : sequence of Named
+        The files that rows name and ``stat`` found in order: they may hold faults of their own.
+    """
+
+    def __init__(self, faults: list[str], scans: Iterable[Named] = ()) -> None:
+        super().__init__(TITLE, faults)
+        self.scans = list(scans)
+
+
+def _named(rows: Iterable[Row]) -> list[Named]:
+    scans: dict[tuple[int, int], Named] = {}
+    for row in rows:
+        subject = row.values.get("participant_id")
+        ct, mask = row.paths.get("ct"), row.paths.get("lesion_mask")
+        if subject and ct and readable(ct):
+            status = Path(ct).stat()  # a file named twice was told already
+            scan = Named(subject, ct, mask if mask and readable(mask) else None)
+            scans.setdefault((status.st_dev, status.st_ino), scan)
+    return list(scans.values())
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")  # Excel writes a byte-order mark
     except FileNotFoundError:
-        raise ConfigError(TITLE, [f"{path}: no such file; give the path of participants.tsv"]) from None
+        raise TableError([f"{path}: no such file; give the path of participants.tsv"]) from None
     except UnicodeDecodeError:
-        raise ConfigError(
-            TITLE, [f"{path}: not UTF-8 text; save the table as UTF-8, tab-separated"]
-        ) from None
+        raise TableError([f"{path}: not UTF-8 text; save the table as UTF-8, tab-separated"]) from None
 
 
 def _read_table(path: Path, required: Iterable[str]) -> tuple[list[Row], list[str]]:
@@ -95,7 +130,7 @@ def _read_table(path: Path, required: Iterable[str]) -> tuple[list[Row], list[st
             fault = "not tab-separated (commas or semicolons found); export it as tab-separated text"
         elif header and header[0]:
             fault = "the header has one column; separate columns by tabs"
-        raise ConfigError(TITLE, [f"{path}: {fault}"])
+        raise TableError([f"{path}: {fault}"])
     faults = column_faults(header, required)
     rows: list[Row] = []
     for cells in lines:
@@ -116,37 +151,16 @@ def _read_table(path: Path, required: Iterable[str]) -> tuple[list[Row], list[st
 
 
 def _read_bids(folder: Path, required: Iterable[str]) -> tuple[list[Row], list[str]]:
-    """Return the rows of a BIDS directory, ``sub-*/ct/*_ct.nii[.gz]``, and of its participants.tsv if any."""
+    """Return the rows of a BIDS directory, and of its participants.tsv if any."""
     table = folder / "participants.tsv"
-    rows: list[Row] = []
-    faults: list[str] = []
     if table.is_file():
         rows, faults = _read_table(table, [name for name in required if name != "ct"])
     else:
-        for sub in sorted(p.name for p in folder.glob("sub-*") if p.is_dir()):
-            rows.append(Row(f"folder {sub}", {"participant_id": sub, "group": "unlabelled"}))
+        rows, faults = subject_rows(folder), []
         if not rows:
-            faults.append(
-                f"{folder}: a folder without sub-*/ct/*_ct.nii.gz; give participants.tsv or a BIDS directory"
-            )
-    for row in rows:
-        subject = row.values.get("participant_id")
-        if row.values.get("ct") or not subject:
-            continue
-        found = sorted(
-            p for p in (folder / subject / "ct").glob("*_ct.nii*") if p.name.endswith((".nii", ".nii.gz"))
-        )
-        if len(found) == 1:
-            row.values["ct"] = str(found[0].relative_to(folder))
-        elif found:
-            faults.append(
-                f"{row.where}, {subject}, ct: {len(found)} files match {subject}/ct/*_ct.nii.gz; "
-                "name one in a column `ct` of participants.tsv"
-            )
-            row.values["ct"] = str(found[0].relative_to(folder))
-        else:
-            row.values["ct"] = f"{subject}/ct/{subject}_ct.nii.gz"  # reported as missing, like any other
-    return rows, faults
+            faults = [f"{folder}: a folder without {LAYOUT}; give participants.tsv or a BIDS directory"]
+    rows, more = place_scans(folder, rows)
+    return rows, faults + more
 
 
 def _resolve(rows: list[Row], folder: str) -> None:
@@ -220,11 +234,11 @@ def _finish(
 ) -> list[Participant]:
     faults = faults + [f for row in rows for f in row_faults(row, settings["pathologies"])]
     faults += semantic_faults(rows, stat=stat, refuse=not new and settings["on_bad_file"] == "refuse")
-    if faults:  # what follows needs whole rows
-        raise ConfigError(TITLE, faults)
-    people, faults = _participants(rows, settings, new)
+    people: list[Participant] = []
+    if not faults:  # what follows needs whole rows
+        people, faults = _participants(rows, settings, new)
     if faults:
-        raise ConfigError(TITLE, faults)
+        raise TableError(faults, _named(rows) if stat else ())
     return people
 
 
@@ -234,7 +248,7 @@ def load_participants(path: str | Path, settings: Mapping[str, Any], new: bool =
     Parameters
     ----------
     path : str or Path
-        ``participants.tsv`` (see ``docs/participants.md``) or a directory with ``sub-*/ct/*_ct.nii.gz``.
+        ``participants.tsv`` (see ``docs/participants.md``) or a BIDS directory (:mod:`normct.cohort.bids`).
     settings : mapping
         The ``cohort:`` section of the config.
     new : bool
@@ -248,7 +262,7 @@ def load_participants(path: str | Path, settings: Mapping[str, Any], new: bool =
 
     Raises
     ------
-    ConfigError
+    TableError
         With every fault of the table: line, subject, column, what is wrong and what to do.
     """
     path = Path(path)
@@ -274,7 +288,7 @@ def participants_from_rows(
 
     Raises
     ------
-    ConfigError
+    TableError
         As :func:`load_participants`.
     """
     read = [
