@@ -127,6 +127,8 @@ def run_stage(root: Path) -> None:
             str(score / "calibration.json"),
             "--subjects",
             *calibrators,
+            "--preprocess",
+            str(root / "preprocess"),
             "--settings",
             json.dumps(SCORE),
         ]

@@ -156,6 +156,10 @@ if not BUNDLE:
                 subject=[p.participant_id for p in PARTICIPANTS if p.role == "train"],
                 file=["slices.npz", "quality.json"],
             ),
+            expand(
+                f"{ROOT}/cohort/{{subject}}/import.json",
+                subject=[p.participant_id for p in PARTICIPANTS if p.role == "train"],
+            ),
         output:
             f"{ROOT}/score/statistical_atlas.npz",
         log:
@@ -167,17 +171,26 @@ if not BUNDLE:
         params:
             folder=f"{ROOT}/preprocess",
             subjects=listed([p.participant_id for p in PARTICIPANTS if p.role == "train"]),
+            cohort=f"{ROOT}/cohort",
+            # what new scans are compared with to tell a stranger to the model
+            people=json.dumps(
+                {
+                    "ages": sorted({p.age for p in PARTICIPANTS if p.role == "train" and p.age is not None}),
+                    "scanners": sorted({p.scanner for p in PARTICIPANTS if p.role == "train" and p.scanner}),
+                }
+            ),
             settings=json.dumps(SCORE_CONFIG["score"]["statistical_atlas"] | SCORE_INTENSITY),
             code=code("normct.score.statistical_atlas"),
         shell:
             "python -m normct.score.statistical_atlas {params.folder:q} {output:q} --subjects {params.subjects}"
-            " --settings {params.settings:q} > {log:q} 2>&1"
+            " --cohort {params.cohort:q} --people {params.people:q} --settings {params.settings:q} > {log:q} 2>&1"
 
     rule score_calibrate:
         """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""
         input:
             raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS),
             maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
+            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS),
         output:
             f"{ROOT}/score/calibration.json",
         log:
@@ -193,7 +206,7 @@ if not BUNDLE:
             code=code("normct.score.calibrate"),
         shell:
             "python -m normct.score.calibrate {params.folder:q} {output:q} --subjects {params.subjects}"
-            " --settings {params.settings:q} > {log:q} 2>&1"
+            " --preprocess {params.preprocess:q} --settings {params.settings:q} > {log:q} 2>&1"
 
     rule score_bundle:
         """The model bundle: all that inference needs, with checksums, versions and a model card."""

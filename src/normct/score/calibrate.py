@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import write_json
+from normct.common.slices import read_slices
+from normct.score.false_findings import false_findings
 from normct.score.files import ATLAS_MAP, Raw, read_maps, read_raw
 from normct.score.scores import Settings, mean_map, slice_scores, volume_scores
 from normct.score.thesis import head_score, spread_alpha
@@ -195,10 +197,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("out", type=Path, help="calibration.json")
     arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of role calibrate")
     arguments.add_argument("--settings", type=json.loads, required=True, help="lambda, head, voxel_fpr")
+    arguments.add_argument("--preprocess", type=Path, help="folder with <subject>/slices.npz")
     args = arguments.parse_args(argv)
     raws = [read_raw(args.score / "raw" / f"{subject}.npz") for subject in args.subjects]
     maps = [lambda s=subject: read_maps(args.score / "maps" / f"{s}.npz") for subject in args.subjects]
     result = calibrate(raws, maps, Settings.of(args.settings), args.settings["voxel_fpr"])
+    if args.preprocess:
+        slices = (read_slices(args.preprocess / subject / "slices.npz") for subject in args.subjects)
+        result["false_findings"] = false_findings(zip(slices, maps, strict=True), result["thresholds"])
     if result["warning"]:
         log.warning(result["warning"])
     write_json(args.out, result)

@@ -19,6 +19,7 @@ from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import atomic, read_json
 from normct.common.slices import DEPTH, SIZE, SliceStore, read_slices
+from normct.score.trained_on import describe
 from normct.score.trivial import ACQUISITION, ACQUISITION_FLOOR, slice_means
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument(
         "--settings", type=json.loads, required=True, help="prior_scans, sd_floor, normalisation, window"
     )
+    arguments.add_argument("--cohort", type=Path, help="folder with <subject>/import.json")
+    arguments.add_argument(
+        "--people", type=json.loads, default={}, help="ages and scanners of the training scans"
+    )
     args = arguments.parse_args(argv)
     scans = (
         (read_slices(folder / "slices.npz"), read_json(folder / "quality.json")["measures"])
@@ -153,6 +158,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     window = hu_window(args.settings["normalisation"], args.settings["window"])
     atlas = build(scans, window, args.settings["prior_scans"], args.settings["sd_floor"])
+    passed = {
+        subject: record["measures"]
+        for subject in args.subjects
+        if (record := read_json(args.preprocess / subject / "quality.json"))["verdict"] != "fail"
+    }
+    made = [read_json(args.cohort / s / "import.json")["acquisition"] for s in passed] if args.cohort else []
+    seen = describe(made, list(passed.values()), args.people)
+    atlas["trained_on"] = np.array(json.dumps(seen, sort_keys=True))
     with atomic(args.out) as part, part.open("wb") as handle:
         np.savez_compressed(handle, **cast(dict[str, Any], atlas))
     log.info("statistical atlas of %d scans, %d usable slices", atlas["scans"], atlas["slices"])
