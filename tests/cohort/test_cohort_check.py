@@ -11,8 +11,8 @@ import pytest
 
 from factories import head_hu, save_nifti
 from normct.cohort import check, nifti
-from normct.cohort.check import check_files
-from normct.cohort.table import load_participants
+from normct.cohort.check import check_files, with_file_faults
+from normct.cohort.table import TableError, load_participants
 from normct.common.errors import ConfigError
 
 
@@ -99,6 +99,59 @@ def test_unreadable_file(cohort, settings):
         check_files(people, settings, cohort.folder / "checked.json", 1)
 
 
+def test_faults_of_the_table_and_of_the_files_in_one_list(cohort, settings, capsys):
+    cohort.add(5, ct="gone.nii.gz", skip=1)
+    (cohort.folder / "text.nii.gz").write_text("hello")
+    cohort.add(6, ct="text.nii.gz", age="old")
+    save_nifti(cohort.folder / "mask.nii.gz", np.zeros((4, 4, 4)), dtype=np.uint8)
+    cohort.rows[3]["lesion_mask"] = "mask.nii.gz"
+    cache = cohort.folder / "results" / "checked.json"
+    with pytest.raises(TableError) as caught:
+        load_participants(cohort.write(), settings)
+    all_faults = with_file_faults(caught.value, settings, cache, 2)
+    assert "sub-005, ct: no such file" in capsys.readouterr().err  # told at once: reading may take minutes
+    assert [fault.split(". ")[0] for fault in all_faults.faults] == [
+        "line 7, sub-006, age: 'old' is not allowed; give years, such as 63 or 89+",
+        "line 6, sub-005, ct: no such file: gone.nii.gz; paths start at the table's folder",
+        "sub-004: lesion_mask: its shape 4×4×4 is not that of ct, 48×56×32",
+        "sub-006: ct: not a NIfTI file",
+    ]
+    assert with_file_faults(caught.value, settings | {"on_bad_file": "set_aside"}, cache, 2) is caught.value
+
+
+def test_progress_is_told_and_what_was_read_is_kept(cohort, settings, monkeypatch, capsys):
+    people = load_participants(cohort.write(), settings)
+    cache = cohort.folder / "checked.json"
+    monkeypatch.setattr(check, "TELL", 0)
+    check_files(people, settings, cache, 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("  1 of 4 files read, 25 %, about 1 minute left")
+    assert lines[-1] == "  4 of 4 files read, 100 %"
+    cache.unlink()
+    plain = nifti.read_scan
+
+    def stopped(path, *args, **kwargs):
+        if path == people[2].ct:
+            raise KeyboardInterrupt
+        return plain(path, *args, **kwargs)
+
+    monkeypatch.setattr(nifti, "read_scan", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        check_files(people, settings, cache, 1)
+    assert len(json.loads(cache.read_text())["files"]) == 2
+
+
+def test_a_pipe_is_refused_not_waited_for(cohort, settings):
+    os.mkfifo(cohort.folder / "pipe.nii.gz")
+    cohort.add(5, ct="pipe.nii.gz")
+    with pytest.raises(ConfigError, match=r"sub-005, ct: neither a file nor a folder: pipe\.nii\.gz"):
+        load_participants(cohort.write(), settings)
+    people = load_participants(cohort.write(), settings | {"on_bad_file": "set_aside"})
+    with pytest.raises(ConfigError, match=r"sub-005: ct: neither a file nor a folder\. Mend the path"):
+        check_files(people, settings, cohort.folder / "checked.json", 1)
+
+
 def test_command_line(cohort, capsys):
     path = cohort.write()
     check.main([str(path)])
@@ -106,3 +159,5 @@ def test_command_line(cohort, capsys):
     (cohort.folder / "ct 1é.nii.gz").write_text("no")
     with pytest.raises(ConfigError, match="sub-001"):
         check.main([str(path), "--new", "--workers", "1"])
+    with pytest.raises(ConfigError, match=r"(?s)the files it names have.*unknown group.*sub-001: ct"):
+        check.main([str(cohort.write(text=path.read_text().replace("healthy", "helthy")))])

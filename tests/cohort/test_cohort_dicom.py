@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -159,6 +160,47 @@ def test_folders_are_checked_before_any_job(cohort, settings):
         "sub-006: ct: a DICOM folder without a readable CT image",
         "sub-008: ct: the same bytes as ct of sub-007",
     ]
+
+
+def test_mask_on_another_grid_than_a_dicom_folder_is_refused_before_any_job(cohort, settings):
+    write_series(cohort.folder / "icb", head_hu(9))
+    cohort.rows[3] |= {"ct": "icb", "lesion_mask": "mask.nii"}
+    run_import("sub-004", cohort.folder / "icb", None, cohort.folder / "made")
+    grid = nib.load(cohort.folder / "made" / "ct.nii.gz")
+    save_nifti(cohort.folder / "mask.nii", np.zeros(grid.shape), grid.affine, np.uint8)
+    people = load_participants(cohort.write(), settings)
+    cache = cohort.folder / "checked.json"
+    assert check_files([*people[:3], replace(people[3], lesion_mask=None)], settings, cache, 1) == []
+    assert check_files(people, settings, cache, 1) == []  # the grid is asked for now, though bytes are known
+    flipped = grid.affine @ np.diag([1, -1, 1, 1])
+    save_nifti(cohort.folder / "mask.nii", np.zeros(grid.shape), flipped, np.uint8)
+    with pytest.raises(ConfigError, match=r"sub-004: lesion_mask: its affine is not that of ct .*dcm2niix"):
+        check_files(people, settings, cache, 1)
+
+
+def test_a_missing_converter_is_said_before_any_job(cohort, settings, monkeypatch):
+    write_series(cohort.folder / "dicom", head_hu(9)[:, :, :3])
+    cohort.add(5, ct="dicom")
+    people = load_participants(cohort.write(), settings)
+
+    def missing():
+        raise RuntimeError("dcm2niix is missing: pip install dcm2niix")
+
+    monkeypatch.setattr(dicom, "program", missing)
+    assert check_files(people[:4], settings, cohort.folder / "checked.json", 1) == []
+    with pytest.raises(ConfigError, match="pip install dcm2niix"):
+        check_files(people, settings, cohort.folder / "checked.json", 1)
+
+
+def test_a_file_that_may_not_be_read_sets_the_folder_aside(tmp_path, monkeypatch):
+    write_series(tmp_path / "Doe", head_hu()[:, :, :3])
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(dicom, "sha256", denied)
+    record = run_import("sub-1", tmp_path / "Doe", None, tmp_path / "out")
+    assert record["reason"].startswith("ct: a file of the DICOM folder may not be read. Give read permission")
 
 
 def test_unreadable_folder_and_mask_on_another_grid_are_set_aside(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import re
+import traceback
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import HEAD_AFFINE, ellipsoid, head_hu, save_nifti
-from normct.cohort import importer
+from normct.cohort import importer, nifti
 from normct.cohort.importer import run_import
 from normct.common.errors import DataFault
 from normct.common.volumes import read_volume
@@ -179,6 +182,13 @@ def unreadable(folder, name):
         save_nifti(path, head_hu(), srow_x=[np.nan, 0, 0, 0], sform_code=1)
     elif name == "singular":
         save_nifti(path, head_hu(), srow_x=[0, 0, 0, 0], sform_code=1)
+    elif name == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif name == "giant":
+        save_nifti(path, head_hu(), dim=[3, 30000, 30000, 30000, 1, 1, 1, 1])
+    elif name == "no folder":
+        path = path / "ct.nii.gz"
     elif name == "mask shape":
         mask = save_nifti(folder / "m.nii.gz", np.zeros((8, 8, 8)), dtype=np.uint8)
     elif name == "mask affine":
@@ -201,6 +211,9 @@ UNREADABLE = {
     "complex": "ct: the voxels are complex, not HU",
     "affine": "ct: the affine is not finite",
     "singular": "ct: the affine is singular",
+    "pipe": "ct: neither a file nor a folder",
+    "giant": "ct: 30000×30000×30000 voxels, more than any head scan has",
+    "no folder": "ct: no such file",
     "mask shape": "lesion_mask: its shape 8×8×8 is not that of ct, 48×56×32",
     "mask affine": "lesion_mask: its affine is not that of ct",
     "mask text": "lesion_mask: not a NIfTI file",
@@ -217,6 +230,19 @@ def test_what_bytes_show_is_set_aside_where_it_was_not_refused(tmp_path, name):
     assert record["verdict"] == "set_aside"
     assert re.match(UNREADABLE[name], record["reason"])
     assert nib.load(tmp_path / "out" / "ct.nii.gz").shape == (1, 1, 1)
+
+
+def test_a_failing_disk_is_no_fault_of_the_data_and_shows_no_path(tmp_path, monkeypatch):
+    path = save_nifti(tmp_path / "Doe_John.nii.gz", head_hu())
+
+    def failing(*args):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(nifti, "_stream", failing)
+    with pytest.raises(RuntimeError, match="sub-1: ct cannot be read: Input/output error") as caught:
+        bring_in(tmp_path, path)
+    assert "Doe" not in "".join(traceback.format_exception(caught.value))
+    assert not (tmp_path / "out").exists()
 
 
 def test_content_decides_not_the_name(tmp_path):

@@ -262,12 +262,16 @@ def digest(folder: Path, subject: str) -> str:
     ------
     DataFault
         A file that may not be read: converted without it, slices would be missing.
+    RuntimeError
+        The disk fails.
     """
     try:
         digests = sorted(sha256(path) for path in files(folder))
     except PermissionError:  # its message holds the path
         fault = "a file of the DICOM folder may not be read"
         raise DataFault(subject, "ct", fault, "Give read permission to all its files") from None
+    except OSError as error:  # a fault of the disk, not of the data
+        raise RuntimeError(f"{subject}: the DICOM folder cannot be read: {error.strerror}") from None
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
