@@ -21,7 +21,7 @@ from normct.common.files import atomic, read_json, sha256, write_json
 
 FORMAT = 1
 MANIFEST = "bundle.json"
-SECTIONS = ("preprocess", "score", "train", "handoff")
+SECTIONS = ("preprocess", "score", "train")
 FROZEN = ("preprocess", "score")
 # the bundle's own atlas is always used, and a name changes no score
 NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name")
