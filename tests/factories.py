@@ -73,7 +73,7 @@ def make_head(
     noise: float = 4.0,
     seed: int = 0,
 ):
-    """A schematic head CT in RAS+: brain 34 HU, closed skull with a foramen magnum, scalp, neck; and its brain mask.
+    """A schematic head CT in RAS+: brain 34 HU, skull closed but for the foramen magnum, scalp, neck.
 
     Returns the scan (int16 HU) and the mask of the cranial cavity as volumes on one grid.
     """
@@ -100,3 +100,42 @@ def make_head(
     hu[cavity] = 34.0
     hu += noise * np.random.default_rng(seed).standard_normal(shape)
     return Volume(hu.astype(np.int16), affine), Volume(cavity.astype(np.uint8), affine)
+
+
+PHI = ("Doe^John", "19700101", "ACC12345", "MRN777", "St Elsewhere", "20200202")
+"""What :func:`write_series` plants in DICOM headers."""
+
+
+def write_series(
+    folder, data, number=2, kernel="STANDARD", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), mri=False
+):
+    """Write ``data`` (i, j, k), HU, as one axial series of 4×4×5 mm, full of names and dates."""
+    import pydicom
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    folder.mkdir(parents=True, exist_ok=True)
+    study, uid = generate_uid(entropy_srcs=["s"]), generate_uid(entropy_srcs=[str(number)])
+    frame, sop = generate_uid(), MRImageStorage if mri else CTImageStorage
+    for k in range(data.shape[2]):
+        one = pydicom.Dataset()
+        one.file_meta = pydicom.dataset.FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = sop
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.PatientName, one.PatientBirthDate, one.AccessionNumber, one.PatientID = PHI[:4]
+        one.InstitutionName, one.StudyDate = PHI[4:]
+        one.SeriesDescription = one.ProtocolName = one.StudyDescription = "HEAD Doe^John"
+        one.Modality = "MR" if mri else "CT"
+        one.Manufacturer, one.ImageType = "SIEMENS", list(image_type)
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, uid, frame
+        one.SeriesNumber, one.InstanceNumber, one.AcquisitionNumber = number, k + 1, 1
+        one.KVP, one.SliceThickness, one.ConvolutionKernel, one.XRayTubeCurrent = 120, 5.0, kernel, 200
+        one.BodyPartExamined = "HEAD"
+        one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        one.ImagePositionPatient = [-96, -112, -80 + 5.0 * k]
+        one.PixelSpacing, one.Rows, one.Columns = [4, 4], data.shape[1], data.shape[0]
+        one.RescaleIntercept, one.RescaleSlope, one.RescaleType = -1024, 1, "HU"
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+        one.PixelData = np.clip(np.rint(data[:, :, k].T) + 1024, 0, 4095).astype("<u2").tobytes()
+        one.save_as(folder / f"{number:03d}_{k:03d}.dcm", enforce_file_format=True)

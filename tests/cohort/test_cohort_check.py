@@ -41,8 +41,22 @@ def test_every_fault_in_one_list_naming_subject_file_and_remedy(cohort, settings
         "sub-008: ct: 4-D (48×56×32×3); one volume is needed. Export a single 3-D volume",
     ]
     assert caught.value.faults == expected
-    faults = check_files(people, settings | {"on_bad_file": "set_aside"}, folder / "checked.json", 2)
-    assert [str(fault) for fault in faults] == expected
+    aside = settings | {"on_bad_file": "set_aside"}
+    with pytest.raises(ConfigError) as caught:  # one scan under two IDs would be counted twice
+        check_files(people, aside, folder / "checked.json", 2)
+    assert caught.value.faults == expected[1:2]
+    people = [p for p in people if p.participant_id != "sub-005"]
+    del expected[1]
+    assert [str(fault) for fault in check_files(people, aside, folder / "checked.json", 2)] == expected
+
+
+def test_new_scans_may_be_twins_and_none_is_refused(cohort, settings):
+    shutil.copy(cohort.folder / "ct 1é.nii.gz", cohort.folder / "copy.nii.gz")
+    cohort.add(5, ct="copy.nii.gz")
+    cohort.add(6, ct="gone.nii.gz", skip=1)
+    people = load_participants(cohort.write(), settings, new=True)
+    faults = check_files(people, settings, cohort.folder / "checked.json", 2, new=True)
+    assert [str(fault) for fault in faults] == ["sub-006: ct: no such file. Mend the path in the table"]
 
 
 def test_second_run_reads_only_what_changed(cohort, settings, monkeypatch):

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from factories import head_hu, save_nifti
+from factories import PHI, head_hu, save_nifti, write_series
 from normct.cohort import dicom
 from normct.cohort.check import check_files
 from normct.cohort.dicom import Series, choose, folder_stamp
@@ -22,42 +19,6 @@ from normct.cohort.table import load_participants
 from normct.common.errors import ConfigError, DataFault
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-PHI = ("Doe^John", "19700101", "ACC12345", "MRN777", "St Elsewhere", "20200202")
-
-
-def write_series(
-    folder, data, number=2, kernel="STANDARD", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), sop=CTImageStorage
-):
-    """Write ``data`` (i, j, k), HU, as one axial series of 4×4×5 mm, full of names and dates."""
-    folder.mkdir(parents=True, exist_ok=True)
-    study, uid, frame = (
-        generate_uid(entropy_srcs=["s"]),
-        generate_uid(entropy_srcs=[str(number)]),
-        generate_uid(),
-    )
-    for k in range(data.shape[2]):
-        one = pydicom.Dataset()
-        one.file_meta = FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = sop
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        one.PatientName, one.PatientBirthDate, one.AccessionNumber, one.PatientID = PHI[:4]
-        one.InstitutionName, one.StudyDate = PHI[4:]
-        one.SeriesDescription = "HEAD Doe^John"
-        one.Modality = "CT" if sop == CTImageStorage else "MR"
-        one.Manufacturer, one.ImageType = "SIEMENS", list(image_type)
-        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, uid, frame
-        one.SeriesNumber, one.InstanceNumber, one.AcquisitionNumber = number, k + 1, 1
-        one.KVP, one.SliceThickness, one.ConvolutionKernel, one.XRayTubeCurrent = 120, 5.0, kernel, 200
-        one.BodyPartExamined = "HEAD"
-        one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        one.ImagePositionPatient = [-96, -112, -80 + 5.0 * k]
-        one.PixelSpacing, one.Rows, one.Columns = [4, 4], data.shape[1], data.shape[0]
-        one.RescaleIntercept, one.RescaleSlope, one.RescaleType = -1024, 1, "HU"
-        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
-        one.PixelData = np.clip(np.rint(data[:, :, k].T) + 1024, 0, 4095).astype("<u2").tobytes()
-        one.save_as(folder / f"{number:03d}_{k:03d}.dcm", enforce_file_format=True)
 
 
 def test_series_becomes_hu_without_any_header_text(tmp_path, caplog):
@@ -143,7 +104,7 @@ def test_no_volume_no_ct():
 
 
 def test_folders_are_checked_before_any_job(cohort, settings):
-    write_series(cohort.folder / "mri", head_hu(), sop=MRImageStorage)
+    write_series(cohort.folder / "mri", head_hu(), mri=True)
     (cohort.folder / "junk").mkdir()
     (cohort.folder / "junk" / "a.txt").write_text("x")
     write_series(cohort.folder / "one", head_hu(9))

@@ -103,8 +103,8 @@ def preflight() -> None:
         raise ConfigError("A program that the configuration names is missing:", faults)
     if not SYNTHETIC:
         print(f"Reading {len(PARTICIPANTS)} scans once (files already read are skipped) ...", file=sys.stderr)
-        settings = config["cohort"] | ({"on_bad_file": "set_aside"} if BUNDLE else {})
-        check_files(PARTICIPANTS, settings, Path(ROOT) / "cohort" / "checked.json", workflow.cores or 4)
+        checked = Path(ROOT) / "cohort" / "checked.json"
+        check_files(PARTICIPANTS, config["cohort"], checked, workflow.cores or 4, new=BUNDLE is not None)
 
 
 def closing_words() -> int:

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,12 @@ def _twin_faults(people: Iterable[Scan], seen: dict[str, dict[str, Any]]) -> lis
     for person in people:
         if size := seen[person.ct].get("folder_bytes"):
             sizes[size].append(person)
-    faults = []
     for group in (g for g in sizes.values() if len(g) > 1):
         for person in group:
             if "sha256" not in seen[person.ct]:
-                try:
+                with suppress(DataFault):  # unreadable: no twin, and the import sets it aside
                     seen[person.ct]["sha256"] = dicom.digest(Path(person.ct), person.participant_id)
-                except DataFault as unreadable:
-                    faults.append(unreadable)
+    faults = []
     first: dict[str, str] = {}
     for person in people:
         if digest := seen[person.ct].get("sha256"):
@@ -110,8 +109,10 @@ def _twin_faults(people: Iterable[Scan], seen: dict[str, dict[str, Any]]) -> lis
     return faults
 
 
-def file_faults(people: Sequence[Scan], cache_path: str | Path, workers: int) -> list[DataFault]:
-    """Read every new or changed file once; return every fault, in the order of the table.
+def file_faults(
+    people: Sequence[Scan], cache_path: str | Path, workers: int
+) -> tuple[list[DataFault], list[DataFault]]:
+    """Read every new or changed file once.
 
     Parameters
     ----------
@@ -121,6 +122,13 @@ def file_faults(people: Sequence[Scan], cache_path: str | Path, workers: int) ->
         JSON file of what was seen; holds no path.
     workers : int
         Threads; decompressing and hashing run side by side.
+
+    Returns
+    -------
+    bad : list of DataFault
+        Files that cannot be used, in the order of the table.
+    twins : list of DataFault
+        Scans whose bytes are another's.
     """
     cache_path = Path(cache_path)
     cache = _read_cache(cache_path)
@@ -130,21 +138,26 @@ def file_faults(people: Sequence[Scan], cache_path: str | Path, workers: int) ->
     if new:
         _read_new(new, cache, cache_path, workers)
     seen = {path: cache[file.key] for path, file in files.items()}
-    faults = [
+    bad = [
         DataFault(file.subject, file.what, seen[path]["fault"], seen[path]["remedy"])
         for path, file in files.items()
         if "fault" in seen[path]
     ]
     before = [dict(entry) for entry in seen.values()]
-    faults += _mask_faults(people, seen) + _twin_faults(people, seen)
+    bad += _mask_faults(people, seen)
+    twins = _twin_faults(people, seen)
     if before != list(seen.values()):
         write_json(cache_path, {"version": VERSION, "files": cache})
     order = {p.participant_id: n for n, p in enumerate(people)}
-    return sorted(faults, key=lambda fault: (order[fault.subject], fault.what))
+    return sorted(bad, key=lambda fault: (order[fault.subject], fault.what)), twins
 
 
 def check_files(
-    participants: Sequence[Scan], settings: Mapping[str, Any], cache_path: str | Path, workers: int
+    participants: Sequence[Scan],
+    settings: Mapping[str, Any],
+    cache_path: str | Path,
+    workers: int,
+    new: bool = False,
 ) -> list[DataFault]:
     """Read every new or changed file of the cohort once.
 
@@ -155,22 +168,31 @@ def check_files(
         The ``cohort:`` section of the config; ``on_bad_file`` decides what faults lead to.
     cache_path, workers
         As :func:`file_faults`.
+    new : bool
+        New scans: bad files are set aside whatever ``on_bad_file`` says, and twins are scored one by one.
 
     Returns
     -------
     list of DataFault
-        With ``on_bad_file: set_aside``: every fault; the import meets them again and sets those scans aside.
+        Bad files that do not stop the run; the import meets them again and sets those scans aside.
 
     Raises
     ------
     ConfigError
-        With ``on_bad_file: refuse``: every fault in one list.
+        Every fault in one list: bad files with ``on_bad_file: refuse``, and twins always, for one scan
+        under two IDs would be counted twice, or be in two splits.
     """
     needs_converter(participants)
-    faults = file_faults(participants, cache_path, workers)
-    if faults and settings["on_bad_file"] == "refuse":
-        raise ConfigError(f"{TITLE[:-1]} ({ADVICE}):", [str(fault) for fault in faults])
-    return faults
+    bad, twins = file_faults(participants, cache_path, workers)
+    if new:
+        return bad
+    refused = twins + (bad if settings["on_bad_file"] == "refuse" else [])
+    if refused:
+        title = TITLE if refused == twins else f"{TITLE[:-1]} ({ADVICE}):"
+        order = {p.participant_id: n for n, p in enumerate(participants)}
+        refused.sort(key=lambda fault: (order[fault.subject], fault.what))
+        raise ConfigError(title, [str(fault) for fault in refused])
+    return bad
 
 
 def with_file_faults(
@@ -183,8 +205,8 @@ def with_file_faults(
     if settings["on_bad_file"] != "refuse" or not error.scans:
         return error
     print(f"\n{error}\n\nReading the files too, to list all faults at once ...", file=sys.stderr, flush=True)
-    faults = file_faults(error.scans, cache_path, workers)
-    return ConfigError(BOTH, [*error.faults, *(str(fault) for fault in faults)]) if faults else error
+    bad, twins = file_faults(error.scans, cache_path, workers)
+    return ConfigError(BOTH, [*error.faults, *map(str, bad + twins)]) if bad or twins else error
 
 
 def needs_converter(participants: Iterable[Scan]) -> None:
@@ -219,7 +241,9 @@ def main(argv: list[str] | None) -> None:
             people = load_participants(args.table, settings, new=args.new)
         except TableError as error:
             raise with_file_faults(error, settings, cache, args.workers) from None
-        check_files(people, settings, cache, args.workers)
+        bad = check_files(people, settings, cache, args.workers, new=args.new)
+    if bad:
+        raise ConfigError("These scans would be set aside and the others scored:", list(map(str, bad)))
     print(f"{len(people)} scans, no faults found")
 
 
