@@ -26,7 +26,6 @@ CONFIG = {
     "preprocess": {"slices": {"window": [0, 80]}, "register": {"atlas": None, "pitch_starts": [-30, 0]}},
     "score": {"lambda": 0.5, "bundle_name": "tiny"},
     "train": {"seeds": [0]},
-    "handoff": {"method": "vae_kl"},
 }
 FIELDS = {
     "name": "tiny",

@@ -34,6 +34,22 @@ def test_shipped_configs_are_valid_and_name_a_results_folder(path):
     assert config["results_dir"] != DEMO["results_dir"]
 
 
+def test_no_key_is_written_twice():
+    """YAML keeps the last of two equal keys in silence."""
+
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(map(str, keys))), f"{node.start_mark}: {sorted(map(str, keys))}"
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    for path in [REPOSITORY / "config.yaml", *SCHEMAS.glob("*.yaml"), *(REPOSITORY / "configs").glob("*.yaml")]:
+        yaml.load(path.read_text("utf-8"), Strict)  # noqa: S506
+
+
 def test_the_demo_config_is_valid():
     validate_config(DEMO, SCHEMAS)
 
@@ -58,14 +74,13 @@ def test_a_typo_anywhere_is_found():
 
 
 def test_every_key_of_the_config_has_a_description():
-    """A user reads the schema's words in an editor; a key without any is a gap."""
+    """A user reads the schema's words in an editor; a key without any, of its own or its group's, is a gap."""
     missing = []
     for name in flatten(DEMO):
-        node = load_schema(SCHEMAS)
+        node, described = load_schema(SCHEMAS), False
         for part in name.split("."):
             node = node.get("properties", {}).get(part, {})
-            if "properties" not in node:
-                break
-        if "description" not in node:
+            described |= "description" in node
+        if not described:
             missing.append(name)
     assert not missing

@@ -84,7 +84,7 @@ rule evaluate_segmentation:
         ),
     log:
         f"{ROOT}/logs/evaluate/segmentation.log",
-    threads: 2
+    threads: 1  # small matrix products: more BLAS threads only spin
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
         runtime=120,
