@@ -118,11 +118,10 @@ rule preprocess_register:
     params:
         pitch_starts=config["preprocess"]["register"]["pitch_starts"],
         side_starts=config["preprocess"]["register"]["side_starts"],
-        interpolation=config["preprocess"]["register"]["interpolation"],
         code=code("normct.preprocess.register"),
     shell:
         "python -m normct.preprocess.register {input.brain} {input.mask} {input.atlas} {input.atlas_mask}"
-        " {output.transform} {output.record} --interpolation {params.interpolation}"
+        " {output.transform} {output.record}"
         " --pitch-starts {params.pitch_starts} --side-starts {params.side_starts} > {log} 2>&1"
 
 

@@ -7,14 +7,18 @@ unusable.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from normct.common.files import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEPTH, GRID, SIZE = 155, 240, 128
 
@@ -53,17 +57,21 @@ class SliceStore:
         """Whether the scan has no slices because quality control set it aside."""
         return len(self.usable) == 0
 
+    def columns(self) -> dict[str, NDArray]:
+        """Return the index table, one array a column, in its order."""
+        return {
+            "participant_id": np.full(len(self.usable), self.participant_id),
+            "z": np.arange(len(self.usable)),
+            "brain_pixels": self.brain.sum(axis=(1, 2)),
+            "lesion_pixels": self.lesion.sum(axis=(1, 2)),
+            "usable": self.usable,
+        }
+
     def table(self) -> pd.DataFrame:
         """Return the index table: participant_id, z, brain_pixels, lesion_pixels (240×240 grid), usable."""
-        return pd.DataFrame(
-            {
-                "participant_id": self.participant_id,
-                "z": np.arange(len(self.usable)),
-                "brain_pixels": self.brain.sum(axis=(1, 2)),
-                "lesion_pixels": self.lesion.sum(axis=(1, 2)),
-                "usable": self.usable,
-            }
-        )
+        import pandas as pd  # takes longer to import than a store takes to write
+
+        return pd.DataFrame(self.columns())
 
 
 def empty_store(participant_id: str) -> SliceStore:
@@ -80,18 +88,24 @@ def empty_store(participant_id: str) -> SliceStore:
 
 
 def write_slices(path: str | Path, store: SliceStore) -> None:
-    """Write a store as compressed ``.npz``, masks as bits, atomically."""
-    with atomic(path) as part, part.open("wb") as handle:
-        np.savez_compressed(
-            handle,
-            participant_id=np.array(store.participant_id),
-            image=store.image,
-            mask=np.packbits(store.mask, axis=-1),
-            brain=np.packbits(store.brain, axis=-1),
-            lesion=np.packbits(store.lesion, axis=-1),
-            usable=store.usable,
-            has_lesion_mask=np.array(store.has_lesion_mask),
-        )
+    """Write a store as compressed ``.npz``, masks as bits, atomically.
+
+    Level 1 deflate (``np.savez_compressed`` takes 6) halves the time for a few per cent of size.
+    """
+    arrays = {
+        "participant_id": np.array(store.participant_id),
+        "image": store.image,
+        "mask": np.packbits(store.mask, axis=-1),
+        "brain": np.packbits(store.brain, axis=-1),
+        "lesion": np.packbits(store.lesion, axis=-1),
+        "usable": store.usable,
+        "has_lesion_mask": np.array(store.has_lesion_mask),
+    }
+    with atomic(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            # opened by name, an entry bears the date 1980-01-01: the same store is the same bytes
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as handle:
+                np.lib.format.write_array(handle, np.asanyarray(array), allow_pickle=False)
 
 
 def read_slices(path: str | Path) -> SliceStore:

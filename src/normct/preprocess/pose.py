@@ -43,10 +43,12 @@ class Pose:
 
 def block_mean(volume: Volume, factor: int) -> Volume:
     """Mean over blocks of ``factor`` voxels along each axis (edges repeated); the affine follows."""
-    pad = [(0, -n % factor) for n in volume.data.shape]
-    data = np.pad(volume.data, pad, mode="edge").astype(np.float32)
-    i, j, k = (n // factor for n in data.shape)
-    data = data.reshape(i, factor, j, factor, k, factor).mean(axis=(1, 3, 5))
+    data = volume.data.astype(np.float32)
+    for axis, size in enumerate(data.shape):
+        last = np.minimum(np.arange(0, size, factor)[:, None] + np.arange(factor), size - 1)
+        data = (
+            sum((data.take(last[:, i], axis) for i in range(1, factor)), data.take(last[:, 0], axis)) / factor
+        )
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.full(3, (factor - 1) / 2)
     affine[:3, :3] *= factor
@@ -55,21 +57,17 @@ def block_mean(volume: Volume, factor: int) -> Volume:
 
 def crop(volume: Volume, mask: NDArray, margin: int = 8) -> Volume:
     """Cut ``volume`` to the box of ``mask`` plus a margin in voxels."""
-    box = tuple(
-        slice(max(0, int(s.start) - margin), int(s.stop) + margin)
-        for s in ndimage.find_objects(mask.astype(np.uint8), max_label=1)[0]
-    )
+    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    box = tuple(slice(max(0, int(low) - margin), int(high) + 1 + margin) for low, high in ends)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
     return Volume(volume.data[box], affine)
 
 
 def tissue(brain: Volume, mask: Volume) -> Volume:
-    """Brain clipped to :data:`WINDOW`, 0 outside the mask, cut to the brain's box."""
+    """Brain clipped to :data:`WINDOW`, 0 outside the mask; on their common grid."""
     inside = mask.data > 0
-    return crop(
-        Volume(np.where(inside, np.clip(brain.data, *WINDOW), 0.0).astype(np.float32), brain.affine), inside
-    )
+    return Volume(np.where(inside, np.clip(brain.data, *WINDOW), 0).astype(np.float32), brain.affine)
 
 
 def centre_of_mass(mask: Volume) -> NDArray[np.float64]:
@@ -191,6 +189,7 @@ def search(
     atlas_mask: Volume,
     brain: Volume,
     brain_mask: Volume,
+    fine: MutualInformation,
     *,
     pitch_starts: Sequence[float],
     side_starts: Sequence[float],
@@ -204,6 +203,8 @@ def search(
         Tissue images (:func:`tissue`), about 2 mm.
     atlas_mask, brain_mask : Volume
         Their masks, on the same grids.
+    fine : MutualInformation
+        The metric that ranks the ends, of the same images at :data:`FINE_MM`.
     pitch_starts, side_starts : sequence of float
         Starting angles in degrees. For every pitch, the best of all pairs of roll and yaw from
         ``side_starts`` (0 is added) at matched centres of mass becomes a start.
@@ -219,7 +220,6 @@ def search(
     centre = centre_of_mass(atlas_mask)
     shift = centre_of_mass(brain_mask) - centre
     coarse = MutualInformation(atlas, brain, atlas_mask, COARSE_MM)
-    fine = MutualInformation(atlas, brain, atlas_mask, FINE_MM)
     sides = sorted({0.0, *map(float, side_starts)})
     scale = RADIUS_MM * np.pi / 180
     poses = []

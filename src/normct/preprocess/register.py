@@ -104,7 +104,7 @@ def register(
     runner_up: Pose | None = None
     if initial is None:
         start, runner_up = search(
-            fixed, fixed_mask, moving, moving_mask, pitch_starts=pitch_starts, side_starts=side_starts
+            fixed, fixed_mask, moving, moving_mask, metric, pitch_starts=pitch_starts, side_starts=side_starts
         )
     else:
         start = Pose(initial, metric(initial))
@@ -129,7 +129,8 @@ def register(
 def two_mm(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
     """Return tissue image and mask as 2 mm copies, cut to the brain."""
     inside = mask.data > 0
-    small = block_mean(crop(Volume(inside, mask.affine), inside), 2)
+    image, mask = crop(image, inside), crop(Volume(inside, mask.affine), inside)
+    small = block_mean(mask, 2)
     return block_mean(tissue(image, mask), 2), Volume((small.data >= 0.5).astype(np.uint8), small.affine)
 
 
@@ -142,7 +143,10 @@ def overlap(fixed_mask: Volume, moving_mask: Volume, matrix: NDArray[np.float64]
 
 
 def refine(fixed: Volume, moving: Volume, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Refine a pose with ``ants.registration`` (rigid, Mattes MI, shrink 2), deterministically.
+    """Refine a pose with ``ants.registration`` (rigid, Mattes MI, shrink 3), deterministically.
+
+    On 2 mm copies shrink 3 ends as near to the true pose as shrink 2 (synthetic heads: 1.0° and 0.8 mm in the
+    mean) in a quarter of the time.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def refine(fixed: Volume, moving: Volume, start: NDArray[np.float64]) -> NDArray
             initial_transform=str(initial),
             outprefix=str(Path(folder) / "out"),
             aff_iterations=(100,),
-            aff_shrink_factors=(2,),
+            aff_shrink_factors=(3,),
             aff_smoothing_sigmas=(1,),
         )
         matrix = read_transform(result["fwdtransforms"][0])
@@ -190,27 +194,19 @@ def main(argv: list[str] | None = None) -> None:
         cli.add_argument(name)
     cli.add_argument("--pitch-starts", nargs="+", type=float, default=[-30, -15, 0, 15, 30], metavar="DEG")
     cli.add_argument(
-        "--side-starts", nargs="+", type=float, default=[-15, 15], metavar="DEG", help="roll and yaw"
-    )
-    cli.add_argument("--initial", help="transform to refine in place of a search (second pass)")
-    cli.add_argument(
-        "--interpolation",
-        choices=["linear", "nearestNeighbor"],
-        default="linear",
-        help="of the one resampling at 1 mm that follows; kept in the record",
+        "--side-starts", nargs="*", type=float, default=[-15, 15], metavar="DEG", help="roll and yaw"
     )
     args = cli.parse_args(argv)
     matrix, record = register(
-        read_volume(args.brain),
+        read_volume(args.brain, dtype=None),
         read_volume(args.mask, dtype=None),
         read_volume(args.atlas),
         read_volume(args.atlas_mask, dtype=None),
         pitch_starts=args.pitch_starts,
         side_starts=args.side_starts,
-        initial=None if args.initial is None else read_transform(args.initial),
     )
     write_transform(args.out_mat, matrix)
-    write_json(args.out_json, {**asdict(record), "interpolation": args.interpolation})
+    write_json(args.out_json, asdict(record))
 
 
 if __name__ == "__main__":

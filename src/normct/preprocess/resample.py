@@ -75,27 +75,32 @@ def _orthogonal_grid(volume: Volume, spacing: float) -> tuple[tuple[int, ...], N
     return shape, affine
 
 
-def _with_ants(volume: Volume, spacing: float) -> Volume:
-    """Resample an orthogonal volume with ITK; ITK counts in LPS, we in RAS."""
-    import ants
+def _along(data: NDArray, axis: int, zoom: float, spacing: float) -> NDArray[np.float32]:
+    """Interpolate linearly along one axis, from ``zoom`` to ``spacing`` mm, up to the last voxel's centre."""
+    size = data.shape[axis]
+    place = np.arange(int((size - 1) * zoom / spacing + 1e-6) + 1) * (spacing / zoom)
+    low = np.minimum(place.astype(int), size - 2)
+    shape = [1, 1, 1]
+    shape[axis] = len(place)
+    share = (place - low).astype(np.float32).reshape(shape)
+    result = np.take(data, low, axis) * (1 - share)
+    result += np.take(data, low + 1, axis) * share
+    return result
 
-    lps = np.diag([-1.0, -1.0, 1.0])
-    direction = lps @ (volume.affine[:3, :3] / volume.zooms)
-    image = ants.from_numpy(
-        np.ascontiguousarray(volume.data, dtype=np.float32),
-        origin=tuple(lps @ volume.affine[:3, 3]),
-        spacing=tuple(float(z) for z in volume.zooms),
-        direction=direction,
-    )
-    result = ants.resample_image(image, (spacing,) * 3, use_voxels=False, interp_type=0)
-    affine = np.eye(4)
-    affine[:3, :3] = lps @ np.asarray(result.direction) * np.asarray(result.spacing)
-    affine[:3, 3] = lps @ np.asarray(result.origin)
-    # beyond the last slice's centre there is nothing to interpolate: ANTs writes 0 HU there, which is water
-    known = [
-        int((n - 1) * z / spacing + 1e-6) + 1 for n, z in zip(volume.data.shape, volume.zooms, strict=True)
-    ]
-    return Volume(result.numpy()[: known[0], : known[1], : known[2]], affine)
+
+def _linear(volume: Volume, spacing: float) -> Volume:
+    """Resample an orthogonal volume from its first voxel on, one axis after the other.
+
+    On a grid of the same axes linear interpolation is separable: these are the values of ANTs's
+    ``ResampleImageBySpacing``, at a tenth of its cost (ANTs takes longer to import than this to run). ANTs
+    writes 0 HU, water, beyond the last voxel's centre; that layer is left out.
+    """
+    data = volume.data
+    for axis in np.argsort(volume.zooms):  # what shrinks most first
+        data = _along(data, int(axis), float(volume.zooms[axis]), spacing)
+    affine = volume.affine.copy()
+    affine[:3, :3] *= spacing / volume.zooms
+    return Volume(data, affine)
 
 
 def resample_head(volume: Volume, spacing: float = 1.0) -> Volume:
@@ -114,15 +119,14 @@ def resample_head(volume: Volume, spacing: float = 1.0) -> Volume:
         int16 HU within -1024…3071, axes nearest to RAS+, cropped to the head, same world coordinates.
     """
     head = crop_to_body(canonical(volume))
-    if (
-        head.sheared or min(head.data.shape) < 2
-    ):  # ITK holds no shear and interpolates nothing across one slice
+    # a shear is not separable, and one slice has no neighbour to interpolate towards
+    if head.sheared or min(head.data.shape) < 2:
         shape, affine = _orthogonal_grid(head, spacing)
         clipped = np.clip(head.data, AIR_HU, MAX_HU).astype(np.float32)
         result = geometry.resample(Volume(clipped, head.affine), shape, affine, order=1, fill=AIR_HU)
     else:
-        result = _with_ants(Volume(np.clip(head.data, AIR_HU, MAX_HU), head.affine), spacing)
-    return Volume(np.clip(np.rint(result.data), AIR_HU, MAX_HU).astype(np.int16), result.affine)
+        result = _linear(Volume(np.clip(head.data, AIR_HU, MAX_HU), head.affine), spacing)
+    return Volume(np.rint(result.data).astype(np.int16), result.affine)
 
 
 def stand_in() -> Volume:
@@ -144,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         log.info("set aside at import: stand-in written")
         write_volume(args.out, stand_in())
         return
-    head = resample_head(read_volume(args.ct), args.spacing)
+    head = resample_head(read_volume(args.ct, None), args.spacing)
     log.info("head of %s voxels at %g mm", "x".join(map(str, head.data.shape)), args.spacing)
     write_volume(args.out, head)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from normct.common import cli
 from normct.common.anatomy import ATLAS_SHAPE
@@ -50,23 +53,45 @@ def to_atlas(
     inside : ndarray of bool
         Same shape.
     """
-    inside = (
-        resample(Volume(mask.data.astype(np.uint8), mask.affine), ATLAS_SHAPE, affine, points, 0).data > 0
-    )
+    inside = carry(mask, points, affine)
     hu = np.zeros(ATLAS_SHAPE, np.float32)
-    if not inside.any():
-        return hu, inside
-    ends = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    box = tuple(slice(low, high + 1) for low, high in ends)
-    shape = tuple(s.stop - s.start for s in box)
-    part = affine.copy()
-    part[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    order = ORDER[interpolation]
-    weight = mask.data.astype(np.float32)
-    value = resample(Volume(brain.data * weight, brain.affine), shape, part, points, order).data
-    share = resample(Volume(weight, mask.affine), shape, part, points, order).data
-    hu[box] = np.where(inside[box], value / np.maximum(share, 1e-3), 0.0)
+    # at the points of brain alone, in the order of `hu[inside]`
+    index = (np.linalg.inv(brain.affine) @ points @ affine) @ np.c_[
+        np.argwhere(inside), np.ones(inside.sum())
+    ].T
+    weight = (mask.data > 0).astype(np.float32)
+
+    def sample(data: NDArray[np.float32]) -> NDArray[np.float32]:
+        return ndimage.map_coordinates(data, index[:3], order=ORDER[interpolation], prefilter=False)
+
+    hu[inside] = sample(brain.data * weight) / np.maximum(sample(weight), 1e-3)
     return hu, inside
+
+
+def carry(mask: Volume, points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Carry a mask to the atlas grid by nearest neighbour; only the box it can reach is sampled.
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (240, 240, 155).
+    """
+    there = np.zeros(ATLAS_SHAPE, bool)
+    source = (mask.data > 0).astype(np.uint8)
+    found = ndimage.find_objects(source, max_label=1)[0]
+    if found is None:
+        return there
+    corners = np.array([[*c, 1.0] for c in product(*((s.start - 1, s.stop) for s in found))])
+    reach = (np.linalg.inv(affine) @ np.linalg.inv(points) @ mask.affine @ corners.T)[:3]
+    low = np.clip(np.floor(reach.min(axis=1)).astype(int), 0, ATLAS_SHAPE)
+    high = np.clip(np.ceil(reach.max(axis=1)).astype(int) + 1, low, ATLAS_SHAPE)
+    if (high == low).any():
+        return there
+    part = affine.copy()
+    part[:3, 3] += affine[:3, :3] @ low
+    near = resample(Volume(source, mask.affine), tuple(int(n) for n in high - low), part, points, 0).data
+    there[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = near > 0
+    return there
 
 
 def normalise(
@@ -150,8 +175,7 @@ def make_slices(
     image, small = shrink(normalise(hu, inside, settings["normalisation"], tuple(settings["window"])), inside)
     marked = np.zeros(inside.shape, bool)
     if lesion is not None:
-        source = Volume((lesion.data > 0).astype(np.uint8), lesion.affine)
-        marked = resample(source, ATLAS_SHAPE, affine, points, 0).data.transpose(2, 1, 0) > 0
+        marked = carry(lesion, points, affine).transpose(2, 1, 0)
     usable = inside.sum(axis=(1, 2)) >= settings["min_brain_pixels"]
     return SliceStore(subject, image.astype(np.float16), small, inside, marked, usable, lesion is not None)
 
@@ -160,7 +184,9 @@ def write_store(store: SliceStore, npz: str | Path, tsv: str | Path) -> None:
     """Write the packed store and its index table, in slice order."""
     write_slices(npz, store)
     with atomic(tsv) as part:
-        store.table().to_csv(part, sep="\t", index=False)
+        columns = store.columns()
+        rows = zip(*columns.values(), strict=True)
+        part.write_text("".join("\t".join(map(str, row)) + "\n" for row in [columns, *rows]), "utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -182,16 +208,16 @@ def main(argv: list[str] | None = None) -> None:
         log.info("%s: set aside by quality control, no slices", subject)
         write_store(empty_store(subject), args.npz, args.tsv)
         return
-    atlas = read_volume(args.atlas, None)
-    if atlas.data.shape != ATLAS_SHAPE:
-        raise ConfigError("The atlas does not fit:", [f"its grid is {atlas.data.shape}, not {ATLAS_SHAPE}"])
+    atlas = nib.load(args.atlas)  # its header alone
+    if atlas.shape != ATLAS_SHAPE:
+        raise ConfigError("The atlas does not fit:", [f"its grid is {atlas.shape}, not {ATLAS_SHAPE}"])
     store = make_slices(
         subject,
-        read_volume(args.brain),
+        read_volume(args.brain, None),
         read_volume(args.mask, None),
         read_volume(args.lesion, None) if read_json(args.import_json)["has_lesion_mask"] else None,
         read_transform(args.transform),
-        affine=atlas.affine,
+        affine=np.asarray(atlas.affine, float),
         interpolation=args.interpolation,
         settings=args.settings,
     )
