@@ -179,6 +179,36 @@ def test_overlay_follows_opacity_and_threshold(patient):
     assert orange(patient, "marked")["n"] == full
 
 
+def test_slider_says_what_a_healthy_scan_gets_at_the_threshold_shown(patient):
+    shown(patient)
+    assert "about 6.5 findings of 0.1 mL or more" in patient.inner_text("#false")
+    for threshold, words in (
+        ("4.8", "about 40 findings"),
+        ("14.4", "about 3.8 findings"),
+        ("40", "Not counted"),
+    ):
+        patient.fill("#threshold", threshold)
+        shown(patient)
+        assert words in patient.inner_text("#false")
+
+
+def test_pictures_stand_side_by_side_and_the_reconstruction_lacks_the_lesion(patient, shots):
+    shown(patient)
+    assert patient.get_attribute("#viewer", "data-pictures") == "3"
+    patient.locator("#viewer").screenshot(path=shots / "viewer.png")
+    ring = patient.evaluate("JSON.parse(document.getElementById('meta').textContent).rings[0]")
+    grey = """([id, x, y]) => document.getElementById(id).getContext('2d').getImageData(x, y, 1, 1).data[0]"""
+    x, y = round(ring["x"]), round(ring["y"])
+    original, expected = (patient.evaluate(grey, [name, x, y]) for name in ("plain", "healthy"))
+    assert original > expected + 40  # the lesion is 30 HU denser: 96 of 256 grey values
+    patient.locator("#viewer").focus()
+    for pictures, seen in (("1", "#marked"), ("2", "#plain"), ("3", "#healthy")):
+        patient.keyboard.press("s")
+        assert patient.get_attribute("#viewer", "data-pictures") == pictures
+        assert patient.is_visible(seen)
+        assert patient.is_visible("#healthy") == (pictures == "3")
+
+
 def test_set_aside_page_gives_the_reason(page, handoff, shots):
     page.goto((handoff / "patients" / "sub-bad" / "index.html").as_uri())
     assert "no brain was found" in page.inner_text("main")

@@ -15,6 +15,7 @@ from normct.common.files import write_json
 from normct.common.geometry import resample, write_transform
 from normct.common.slices import SIZE, SliceStore, empty_store, write_slices
 from normct.common.volumes import Volume, write_volume
+from normct.score.trained_on import scanner_mark
 
 METHOD = "vae_pretrained"
 SETTINGS = {
@@ -25,7 +26,18 @@ SETTINGS = {
     "synthetic": True,
     "hu_range": [0, 80],
     "voxel_fpr": 0.01,
-    "viewer": {"pixels": 256, "max_slices": 200, "max_mb": 14},
+    "viewer": {"pixels": 256, "max_slices": 200, "max_mb": 7},
+    "dicom": {"write": True, "uid_root": "2.25", "copy_patient": False},
+    "person": {"age": 55, "scanner": "A"},
+}
+TRAINED = {
+    "n": 6,
+    "age": [30, 80],
+    "slice_thickness_mm": [3, 5],
+    "noise_hu": [3, 6],
+    "kernels": [],
+    "vendors": ["GE"],
+    "scanners": [scanner_mark("A")],
 }
 HEALTHY = [0.9, 1.0, 1.05, 1.2]
 
@@ -128,8 +140,11 @@ def write_subject(
     path = scored / "maps" / f"{subject}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **maps)
+    write_import(root, subject)
+    measures = {"slice_thickness_mm": zooms[2], "noise_hu": 4.0}
     write_json(
-        folder / "quality.json", {"participant_id": subject, "verdict": "pass", "reasons": [], "measures": {}}
+        folder / "quality.json",
+        {"participant_id": subject, "verdict": "pass", "reasons": [], "measures": measures},
     )
     Image.new("RGB", (300, 100), (40, 40, 40)).save(folder / "quality.png")
     below = sum(h < score for h in HEALTHY)
@@ -152,9 +167,17 @@ def write_subject(
     )
 
 
+def write_import(root: Path, subject: str) -> None:
+    """Write what the import of a NIfTI scan says of it."""
+    taken = {"slice_thickness_mm": None, "kernel": None, "tube_current_ma": None, "vendor": "GE"}
+    write_json(root / "cohort" / subject / "import.json", {"participant_id": subject, "acquisition": taken})
+    write_json(root / "cohort" / subject / "dicom_private.json", {"instances": []})
+
+
 def write_aside(root: Path, subject: str, reason: str) -> None:
     """Write what a scan that quality control set aside leaves."""
     folder = root / "preprocess" / subject
+    write_import(root, subject)
     write_volume(root / "cohort" / subject / "ct.nii.gz", Volume(np.zeros((1, 1, 1), np.int16), np.eye(4)))
     write_volume(folder / "brain_mask.nii.gz", Volume(np.zeros((1, 1, 1), np.uint8), np.eye(4)))
     write_transform(folder / "native_to_atlas.mat", np.eye(4))
@@ -183,11 +206,20 @@ def write_shared(root: Path, roles: dict[str, str]) -> None:
         root / "preprocess" / "atlas" / "atlas.nii.gz",
         Volume(np.zeros(ATLAS_SHAPE, np.int16), atlas_affine()),
     )
+    (root / "score").mkdir(exist_ok=True)
+    np.savez(root / "score" / "statistical_atlas.npz", trained_on=np.array(json.dumps(TRAINED)))
     write_json(
         root / "score" / "calibration.json",
         {
             "thresholds": {METHOD: 0.12},
             "healthy": {METHOD: {"thesis": dict.fromkeys(("0", "1", "all"), HEALTHY)}},
+            "false_findings": {
+                "factors": [0.5, 1.0, 2.0],
+                "sizes_ml": [0.05, 0.1, 0.5],
+                "n_scans": 4,
+                "mean": {METHOD: [[80, 40, 8], [12, 6.5, 1], [2, 1, 0]]},
+                "largest": {METHOD: [[90, 50, 9], [14, 9, 2], [3, 2, 0]]},
+            },
         },
     )
 
@@ -197,6 +229,9 @@ def arguments(root: Path, subject: str, **changes) -> list[str]:
     pre, score = root / "preprocess" / subject, root / "score"
     paths = {
         "ct": root / "cohort" / subject / "ct.nii.gz",
+        "record": root / "cohort" / subject / "import.json",
+        "private": root / "cohort" / subject / "dicom_private.json",
+        "statistical-atlas": score / "statistical_atlas.npz",
         "transform": pre / "native_to_atlas.mat",
         "atlas": root / "preprocess" / "atlas" / "atlas.nii.gz",
         "quality": pre / "quality.json",

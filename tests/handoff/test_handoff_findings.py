@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 
 from normct.common.volumes import Volume
-from normct.handoff.findings import brain_box, find
+from normct.handoff.findings import RIM_MM, depth_map, find
+from normct.handoff.regions import brain_box, lobe, proportional, words
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = -40.0
 BOX = np.array([[-40.0, -40.0, -40.0], [38.0, 38.0, 38.0]])
+DEEP = Volume(np.full((80, 80, 80), 20, np.float32), np.diag([1.0, 1.0, 1.0, 1.0]))
+DEEP.affine[:3, 3] = -41
 
 
-def run(data, affine=AFFINE, min_ml=0.1, brain=None):
+def run(data, affine=AFFINE, min_ml=0.1, brain=None, depth=DEEP):
     brain = np.ones(data.shape, bool) if brain is None else brain
-    return find(Volume(data, affine), brain, threshold=10.0, min_ml=min_ml, to_atlas=np.eye(4), box=BOX)
+    settings = {"threshold": 10.0, "min_ml": min_ml, "to_atlas": np.eye(4), "box": BOX}
+    return find(Volume(data, affine), brain, depth=depth, **settings)
 
 
 def test_signs_are_kept_apart_and_the_strongest_leads():
@@ -23,11 +27,12 @@ def test_signs_are_kept_apart_and_the_strongest_leads():
     data[5:10, 35, 30:35] = -15  # touches the first, of the other sign
     findings, mask = run(data)
     assert [f.kind for f in findings] == ["hypodense", "hyperdense", "hypodense"]
-    assert (findings[0].side, findings[0].depth, findings[0].level) == ("right", "back", "lower")
-    assert (findings[1].side, findings[1].depth, findings[1].level) == ("left", "front", "upper")
+    assert (findings[0].side, findings[0].region) == ("right", "cerebellum")
+    assert (findings[1].side, findings[1].region) == ("left", "frontal")
+    assert findings[1].box == [[5, 30, 30], [9, 34, 34]]
     assert findings[0].volume_ml == pytest.approx(216 * 0.008, abs=0.01)
     assert (findings[0].mean, findings[0].peak) == (-40.0, -40.0)
-    assert findings[1].words == "hyperdense, 1.0 mL, left, front, upper third"
+    assert findings[1].words == "hyperdense, 1.0 mL, left frontal"
     assert (mask == 1).sum() == 125 and (mask == 2).sum() == 216 + 25
 
 
@@ -64,3 +69,45 @@ def test_brain_box_spans_the_brain_in_mm():
     affine = np.diag([1.0, 1.0, 1.0, 1.0])
     affine[:3, 3] = [100, 200, 300]
     np.testing.assert_array_equal(brain_box(brain, affine), [[106, 204, 302], [120, 210, 304]])
+
+
+def test_thin_layer_at_the_rim_is_listed_last_however_large():
+    """Bone's partial volume must not lead the list; a collection that reaches deeper may."""
+    brain = np.zeros((80, 80, 80), bool)
+    brain[5:75, 5:75, 5:75] = True
+    depth = Volume(depth_map(brain.transpose(2, 1, 0)).transpose(2, 1, 0), DEEP.affine)
+    data = np.zeros(brain.shape, np.float32)
+    data[5:8, 10:70, 10:70] = 60  # 3 mm thick, 10.8 mL
+    data[40:46, 40:46, 40:46] = 20  # 0.2 mL
+    findings, _ = run(data, DEEP.affine, brain=brain, depth=depth)
+    assert [(f.rim, f.volume_ml) for f in findings] == [(False, 0.22), (True, 10.8)]
+    assert findings[1].words.endswith("at the brain's rim")
+    data[5:17, 10:70, 10:70] = 60  # 12 mm thick: a subdural
+    findings, _ = run(data, DEEP.affine, brain=brain, depth=depth)
+    assert not findings[0].rim and findings[0].volume_ml == 43.2
+    assert depth.data[5, 40, 40] == 1 and depth.data[5 + int(RIM_MM), 40, 40] == RIM_MM + 1
+
+
+# anatomy at well-known MNI152 coordinates
+PLACES = {
+    "frontal": [(20, 40, 40), (-38, -18, 58), (50, 25, 10), (20, 40, -15)],
+    "parietal": [(-45, -32, 55), (45, -62, 38), (5, -60, 45)],
+    "temporal": [(40, 10, -30), (-60, -30, -8), (35, -50, -16), (-58, -40, 12)],
+    "occipital": [(15, -95, 0), (12, -75, -5)],
+    "deep": [(12, -18, 8), (28, 0, 2)],
+    "cerebellum": [(25, -65, -35), (0, -60, -15)],
+    "brainstem": [(0, -28, -32)],
+}
+
+
+@pytest.mark.parametrize("scale", [0.92, 1.0, 1.06])
+def test_parts_of_the_brain_at_known_places_in_heads_of_any_size(scale):
+    box = np.array([[-72.0, -107.0, -72.0], [72.0, 73.0, 82.0]]) * scale + 11.0
+    for part, points in PLACES.items():
+        for point in points:
+            assert lobe(*proportional(np.array(point) * scale + 11.0, box)) == part, point
+
+
+def test_words_of_places():
+    assert words("left", "temporal") == "left temporal"
+    assert words("midline", "brainstem") == "midline, brainstem"

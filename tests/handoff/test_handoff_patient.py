@@ -20,7 +20,9 @@ def test_page_speaks_of_finding_score_and_limits(finished_run):
     assert "What the model cannot see" in text
     record = read_json(finished_run / "handoff" / "patients" / "sub-high" / "patient.json")
     (finding,) = record["findings"]
-    assert finding["kind"] == "hyperdense" and finding["side"] == "left" and finding["depth"] == "front"
+    assert finding["kind"] == "hyperdense" and finding["side"] == "left" and finding["region"] == "frontal"
+    assert not finding["rim"]
+    assert "has 6.5 such findings on average, 9 at most (4 calibration scans)" in unescape(text)
     assert finding["volume_ml"] == pytest.approx(17.2, rel=0.15)  # a ball of 16 mm
     assert finding["mean"] == pytest.approx(30, abs=4)
 

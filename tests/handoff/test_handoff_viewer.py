@@ -9,7 +9,7 @@ import pytest
 from handoff_case import native_grid
 
 from normct.common.volumes import Volume
-from normct.handoff.viewer import cut, frame, oriented, pack, pack_view
+from normct.handoff.viewer import cut, frame, oriented, pack, pack_expected, pack_view
 
 CODES = ["".join(c) for p in itertools.permutations(("RL", "AP", "SI")) for c in itertools.product(*p)]
 
@@ -36,7 +36,10 @@ def test_finding_jumps_to_its_own_slice(codes):
     ct = Volume(data, affine)
     view = frame(ct, data > 0, 256, 200)
     shown = cut(data, affine, view)
-    z = view.viewer_slice(voxel)
+    z, row, column = view.place(voxel)
+    assert np.abs(np.array(np.unravel_index(shown[z].argmax(), shown[z].shape)) - (row, column)).max() <= 1
+    ring = view.ring(voxel, [voxel, voxel])
+    assert (ring["go"], ring["from"], ring["to"]) == (z, z, z)
     assert shown[z].max() > 1000 and shown[z].max() == shown.max()
     assert view.number(int(view.slices[z])) == voxel[view.axis] + 1
 
@@ -57,14 +60,25 @@ def test_packing_is_lossless_in_hu():
     np.testing.assert_array_equal(unpack(data["map"], np.int8, hu.shape), difference)
 
 
+def test_healthy_reconstruction_keeps_half_a_hu_and_knows_the_brain():
+    rng = np.random.default_rng(0)
+    expected = rng.uniform(-15, 95, (2, 7, 9)).astype(np.float32)
+    brain = rng.random(expected.shape) > 0.3
+    text, code = pack_expected(expected, brain, [0.0, 80.0])
+    back = np.cumsum(unpack(text, np.uint8, expected.shape), axis=-1, dtype=np.uint8)
+    np.testing.assert_array_equal(back > 0, brain)
+    hu = code["low"] + (back.astype(float) - 1) * code["step"]
+    assert np.abs(hu - expected)[brain].max() <= code["step"] / 2 + 1e-3 < 0.5
+
+
 def test_page_stays_small_for_a_thin_slice_scan():
     """A noisy 512×512×260 scan: every other slice, and coarser in-plane until it fits."""
     noise = np.random.default_rng(0).normal(30, 30, (256, 256, 1)).astype(np.float32)
     data = np.broadcast_to(noise, (256, 256, 260))
     ct = Volume(data, native_grid((256, 256, 260), (0.9, 0.9, 0.6)))
-    packed = pack_view(
-        ct, data > -1e6, Volume(np.zeros_like(data), ct.affine), 1.0, pixels=256, max_slices=130, max_mb=4
-    )
+    size = {"pixels": 256, "max_slices": 130, "max_mb": 4}
+    still = Volume(np.zeros_like(data), ct.affine)
+    packed = pack_view(ct, data > -1e6, still, ct, 1.0, span=[0, 80], **size)
     assert len(packed["frame"].slices) == 130
     assert packed["frame"].width < 256
     assert sum(len(text) for text in packed["data"].values()) <= 4e6

@@ -30,8 +30,11 @@ rule handoff_patient:
     """One scan: anomaly map, findings and masks on its own grid, and the page with the viewer."""
     input:
         ct=f"{ROOT}/cohort/{{subject}}/ct.nii.gz",
+        record=f"{ROOT}/cohort/{{subject}}/import.json",
+        private=f"{ROOT}/cohort/{{subject}}/dicom_private.json",
         transform=f"{ROOT}/preprocess/{{subject}}/native_to_atlas.mat",
         atlas=ATLAS,
+        statistical_atlas=STATISTICAL_ATLAS,
         quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
         picture=f"{ROOT}/preprocess/{{subject}}/quality.png",
         slices=f"{ROOT}/preprocess/{{subject}}/slices.npz",
@@ -50,9 +53,13 @@ rule handoff_patient:
         runtime=15,
     params:
         folder=HANDOFF_PATIENT,
-        settings=json.dumps(
+        settings=lambda wc: json.dumps(
             {
                 **HANDOFF_SHARED,
+                "dicom": HANDOFF["dicom"],
+                # never group or pathology: reading stays blinded
+                "person": {"age": BY_ID[wc.subject].age, "scanner": BY_ID[wc.subject].scanner},
+                "dicom_source": BY_ID[wc.subject].ct if HANDOFF["dicom"]["copy_patient"] else None,
                 "windows": HANDOFF["windows"],
                 "viewer": HANDOFF["viewer"],
                 # with per-scan normalisation a residual has no unit
@@ -64,6 +71,7 @@ rule handoff_patient:
         code=code("normct.handoff.patient"),
     shell:
         "python -m normct.handoff.patient {wildcards.subject} {params.folder:q} --ct {input.ct:q}"
+        " --record {input.record:q} --private {input.private:q} --statistical-atlas {input.statistical_atlas:q}"
         " --transform {input.transform:q} --atlas {input.atlas:q} --quality {input.quality:q}"
         " --picture {input.picture:q} --slices {input.slices:q} --brain-mask {input.brain_mask:q}"
         " --scores {input.scores:q} --maps {input.maps:q} --calibration {input.calibration:q}"

@@ -86,6 +86,9 @@ def native_map(
     shape: Sequence[int],
     affine: NDArray[np.float64],
     transform: NDArray[np.float64],
+    *,
+    inside: NDArray[np.bool_] | None = None,
+    step: float = 1 / 16,
 ) -> Volume:
     """Carry a map [z, y, x] of the atlas grid onto the grid of the original scan.
 
@@ -99,12 +102,43 @@ def native_map(
         The original scan's grid.
     transform : ndarray
         Shape (4, 4), atlas point to native point (:func:`normct.common.geometry.read_transform`).
+    inside : ndarray, optional
+        Boolean, same shape: the part to carry, and what lies around it in its box; all that is not 0.
+    step : float
+        Values are rounded to multiples of it, so that noise does not bloat the file.
 
     Returns
     -------
     Volume
-        float32 on exactly the given grid, rounded to 1/16 so that noise does not bloat the file.
+        float32 on exactly the given grid.
     """
-    grid = Volume(np.broadcast_to(np.float32(0), tuple(shape)), affine)
-    result = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform)
-    return Volume(np.round(result.data * 16) / np.float32(16), affine)
+    result = np.zeros(tuple(shape), np.float32)
+    where = _native_box(values != 0 if inside is None else inside, atlas_affine, shape, affine, transform)
+    start = np.array([s.start for s in where])
+    size = tuple(s.stop - s.start for s in where)
+    if min(size) > 0:
+        shifted = affine.copy()
+        shifted[:3, 3] += affine[:3, :3] @ start
+        grid = Volume(np.broadcast_to(np.float32(0), size), shifted)
+        part = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform).data
+        result[where] = np.round(part / np.float32(step)) * np.float32(step)
+    return Volume(result, affine)
+
+
+def _native_box(
+    inside: NDArray[np.bool_],
+    atlas_affine: NDArray[np.float64],
+    shape: Sequence[int],
+    affine: NDArray[np.float64],
+    transform: NDArray[np.float64],
+) -> tuple[slice, ...]:
+    """Return the part of the native grid that the atlas's marked voxels can reach: the rest costs nothing."""
+    spans = [np.flatnonzero(inside.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
+    if not spans[0].size:
+        return (slice(0, 0),) * 3
+    ends = [(s[0] - 1, s[-1] + 1) for s in spans]
+    corners = np.array([[x, y, z, 1] for x in ends[0] for y in ends[1] for z in ends[2]], float)
+    index = (np.linalg.inv(affine) @ transform @ atlas_affine @ corners.T)[:3].T
+    low = np.clip(np.floor(index.min(axis=0)).astype(int), 0, shape)
+    high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, low, shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

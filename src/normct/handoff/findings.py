@@ -1,4 +1,4 @@
-"""Findings: connected regions above the threshold, measured and put in words."""
+"""Findings: connected regions above the threshold, measured, placed and put in words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from normct.common.volumes import Volume
+from normct.handoff import regions
 
-MIDLINE_MM = 6.0
+RIM_MM = 4.0
+"""Depth below the brain's surface to which bone's partial volume reaches at 1-5 mm slices."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,21 @@ class Finding:
     Attributes
     ----------
     number : int
-        1 is the strongest (largest sum of absolute difference times volume).
+        1 is the first of the list: those that reach below the rim first, then by the sum of the absolute
+        difference over the volume.
     kind : str
         ``hyperdense`` (denser than the healthy model expects) or ``hypodense``.
     volume_ml, mean, peak : float
         Volume; mean and peak signed difference, in HU where the HU window is fixed.
-    side, level, depth : str
-        Left, right or midline of the patient; lower, middle or upper, and front, middle or back third of
-        the brain.
+    side, region : str
+        Left, right or midline of the patient; part of the brain (:mod:`normct.handoff.regions`).
+    rim : bool
+        Whether it keeps to the outermost 4 mm of the brain, where bone's partial volume lies; a thin
+        subdural looks the same.
     voxel : list of int
         0-based index (i, j, k) in the original file of the peak.
+    box : list of list of int
+        First and last index along each axis of the file.
     """
 
     number: int
@@ -39,35 +46,32 @@ class Finding:
     mean: float
     peak: float
     side: str
-    level: str
-    depth: str
+    region: str
+    rim: bool
     voxel: list[int]
+    box: list[list[int]]
 
     @property
     def words(self) -> str:
-        """The finding as a clinician reads it: "hyperdense, 12 mL, left, front, middle third"."""
+        """The finding as a clinician reads it: "hyperdense, 12 mL, left temporal"."""
         volume = f"{self.volume_ml:.0f}" if self.volume_ml >= 10 else f"{self.volume_ml:.1f}"
-        depth = {"front": "front", "middle": "centre", "back": "back"}[self.depth]
-        return f"{self.kind}, {volume} mL, {self.side}, {depth}, {self.level} third"
+        rim = ", at the brain's rim" if self.rim else ""
+        return f"{self.kind}, {volume} mL, {regions.words(self.side, self.region)}{rim}"
 
     def record(self) -> dict[str, Any]:
         """Return the finding as plain values, with its words."""
         return asdict(self) | {"words": self.words}
 
 
-def _third(value: float, low: float, high: float, names: tuple[str, str, str]) -> str:
-    return names[int(np.clip((value - low) / max(high - low, 1e-6) * 3, 0, 2))]
-
-
-def brain_box(brain: NDArray[np.bool_], atlas_affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bounding box of the brain in atlas millimetres, shape (2, 3): the lowest and the highest corner.
-
-    The registered brain's own extent, not fixed coordinates, cuts it into thirds: it holds for any atlas.
-    """
-    spans = [np.flatnonzero(brain.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
-    corners = np.array([[s[0] for s in spans], [s[-1] for s in spans]], float)
-    world = corners @ atlas_affine[:3, :3].T + atlas_affine[:3, 3]
-    return np.array([world.min(axis=0), world.max(axis=0)])
+def depth_map(brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the distance in mm to the brain's surface, shape and order of ``brain`` (1 mm); 0 outside."""
+    depth = np.zeros(brain.shape, np.float32)
+    box = ndimage.find_objects(brain.astype(np.uint8))
+    if box:
+        # a border of background: the brain's box touches its surface on every side
+        inside = np.pad(brain[box[0]], 1)
+        depth[box[0]] = ndimage.distance_transform_edt(inside)[1:-1, 1:-1, 1:-1]
+    return depth
 
 
 def find(
@@ -78,6 +82,7 @@ def find(
     min_ml: float,
     to_atlas: NDArray[np.float64],
     box: NDArray[np.float64],
+    depth: Volume,
 ) -> tuple[list[Finding], NDArray[np.uint8]]:
     """List connected regions (26 neighbours) above the threshold, hyper- and hypodense apart.
 
@@ -94,44 +99,54 @@ def find(
     to_atlas : ndarray
         Shape (4, 4): world point of the scan to world point of the atlas.
     box : ndarray
-        From :func:`brain_box`.
+        From :func:`normct.handoff.regions.brain_box`.
+    depth : Volume
+        Distance to the brain's surface in mm on the atlas grid, (x, y, z).
 
     Returns
     -------
     findings : list of Finding
-        Strongest first.
+        In the order of their numbers.
     mask : ndarray of uint8
         1 hyperdense, 2 hypodense, 0 elsewhere, on the original grid.
     """
     mask = np.zeros(anomaly.data.shape, np.uint8)
-    found: list[tuple[float, dict[str, Any]]] = []
-    middle = box.mean(axis=0)
+    found: list[tuple[tuple[bool, float], dict[str, Any]]] = []
+    to_index = np.linalg.inv(depth.affine) @ to_atlas @ anomaly.affine
+    spans = ndimage.find_objects(brain.astype(np.uint8))
+    if not spans:
+        return [], mask
+    origin = np.array([s.start for s in spans[0]])
+    values_in, brain_in, mask_in = anomaly.data[spans[0]], brain[spans[0]], mask[spans[0]]
     for code, kind, sign in ((1, "hyperdense", 1.0), (2, "hypodense", -1.0)):
-        labels, _ = ndimage.label((anomaly.data * sign > threshold) & brain, np.ones((3, 3, 3)))
+        labels, _ = ndimage.label((values_in * sign > threshold) & brain_in, np.ones((3, 3, 3)))
         for number, where in enumerate(ndimage.find_objects(labels), 1):
             inside = labels[where] == number
             ml = float(inside.sum()) * anomaly.voxel_ml
             if ml < min_ml:
                 continue
-            mask[where][inside] = code
-            values = anomaly.data[where]
-            start = np.array([s.start for s in where])
-            peak = np.array(
-                np.unravel_index(np.argmax(np.where(inside, values * sign, -np.inf)), inside.shape)
-            )
-            centre = np.append(np.argwhere(inside).mean(axis=0) + start, 1.0)
-            x, y, z = (to_atlas @ anomaly.affine @ centre)[:3]
-            off = x - middle[0]
+            mask_in[where][inside] = code
+            values = values_in[where]
+            start = np.array([s.start for s in where]) + origin
+            top = np.argmax(np.where(inside, values * sign, -np.inf))
+            peak = np.array(np.unravel_index(top, inside.shape))
+            voxels = np.argwhere(inside) + start
+            centre = (to_atlas @ anomaly.affine @ np.append(voxels.mean(axis=0), 1.0))[:3]
+            index = np.rint(voxels @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+            index = np.clip(index, 0, np.array(depth.data.shape) - 1)
+            deep = float((depth.data[tuple(index.T)] > RIM_MM).sum()) * anomaly.voxel_ml
+            rim = deep < max(min_ml, 0.1 * ml)
             entry = {
                 "kind": kind,
                 "volume_ml": round(ml, 2),
                 "mean": round(float(values[inside].mean()), 1),
                 "peak": round(float(values[tuple(peak)]), 1),
-                "side": "midline" if abs(off) < MIDLINE_MM else "right" if off > 0 else "left",
-                "level": _third(z, box[0, 2], box[1, 2], ("lower", "middle", "upper")),
-                "depth": _third(y, box[0, 1], box[1, 1], ("back", "middle", "front")),
+                "side": regions.side(centre, box),
+                "region": regions.lobe(*regions.proportional(centre, box)),
+                "rim": rim,
                 "voxel": [int(v) for v in peak + start],
+                "box": [[int(v) for v in voxels.min(axis=0)], [int(v) for v in voxels.max(axis=0)]],
             }
-            found.append((float(np.abs(values[inside]).sum()) * anomaly.voxel_ml, entry))
-    found.sort(key=lambda pair: -pair[0])
+            found.append(((rim, -float(np.abs(values[inside]).sum()) * anomaly.voxel_ml), entry))
+    found.sort(key=lambda pair: pair[0])
     return [Finding(number, **entry) for number, (_, entry) in enumerate(found, 1)], mask

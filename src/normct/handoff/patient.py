@@ -10,156 +10,21 @@ import errno
 import json
 import logging
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from normct.common.anatomy import ATLAS_SHAPE
 from normct.common.cli import parser, run
 from normct.common.errors import DataFault
 from normct.common.files import atomic, read_json, write_json
-from normct.common.geometry import read_transform, resample
 from normct.common.registry import label
-from normct.common.slices import SliceStore, read_slices
-from normct.common.volumes import Volume, read_volume, write_volume
-from normct.handoff.anomaly import atlas_map, native_map, read_residual
-from normct.handoff.findings import brain_box, find
+from normct.common.slices import read_slices
+from normct.handoff.drawing import draw
 from normct.handoff.page import block, data_uri, ordinal_words, render, score_svg
-from normct.handoff.scores import Score, read_score
-from normct.handoff.viewer import pack_view, thumbnail
+from normct.handoff.scores import read_score
+from normct.handoff.settings import Settings, Sources
 
 LISTED = 20
 TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Files of one scan, as the earlier stages left them (docs/contracts.md)."""
-
-    ct: Path
-    transform: Path
-    atlas: Path
-    quality: Path
-    picture: Path
-    slices: Path
-    brain_mask: Path
-    scores: Path
-    maps: Path
-    calibration: Path
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the page depends on besides the files.
-
-    Attributes
-    ----------
-    method : str
-        Method that draws the overlay and gives the score.
-    windows : dict
-        Name to [level, width] in HU.
-    min_finding_ml : float
-    title : str
-    synthetic : bool
-    hu_range : list of float or None
-        HU mapped to [0, 1] by preprocessing; None where there is no fixed window: differences have no unit.
-    voxel_fpr : float
-        Share of healthy voxels above the threshold.
-    viewer : dict
-        ``pixels``, ``max_slices``, ``max_mb``.
-    """
-
-    method: str
-    windows: dict[str, list[float]]
-    min_finding_ml: float
-    title: str
-    synthetic: bool
-    hu_range: list[float] | None
-    voxel_fpr: float
-    viewer: dict[str, Any]
-
-    @property
-    def scale(self) -> float:
-        """Units of the shown difference per unit of the stored residual."""
-        return self.hu_range[1] - self.hu_range[0] if self.hu_range else 100.0
-
-    @property
-    def unit(self) -> str:
-        """Unit of the shown difference."""
-        return "HU" if self.hu_range else "% of range"
-
-
-def draw(
-    folder: Path, subject: str, *, sources: Sources, store: SliceStore, score: Score, settings: Settings
-) -> dict[str, Any]:
-    """Write the NIfTI files into ``folder`` and return what page and record show.
-
-    Raises
-    ------
-    DataFault
-        If the files of the scan contradict each other.
-    """
-    try:
-        residual = read_residual(sources.maps, settings.method)
-        grid = atlas_map(store, residual * settings.scale)
-    except (KeyError, ValueError) as error:
-        raise DataFault(subject, "anomaly map", str(error.args[0]), "Score the scan again") from error
-    atlas = read_volume(sources.atlas)
-    if atlas.data.shape != ATLAS_SHAPE:
-        raise DataFault(subject, "atlas", f"grid {atlas.data.shape}", f"The atlas must have {ATLAS_SHAPE}")
-    transform = read_transform(sources.transform)
-    ct = read_volume(sources.ct)
-    anomaly = native_map(grid, atlas.affine, ct.data.shape, ct.affine, transform)
-    mask = read_volume(sources.brain_mask)
-    brain = resample(Volume((mask.data > 0).astype(np.uint8), mask.affine), ct.data.shape, ct.affine, order=0)
-    threshold = score.threshold * settings.scale
-    box = brain_box(store.brain, atlas.affine)
-    inside = brain.data > 0
-    findings, marked = find(
-        anomaly,
-        inside,
-        threshold=threshold,
-        min_ml=settings.min_finding_ml,
-        to_atlas=np.asarray(np.linalg.inv(transform), float),
-        box=box,
-    )
-    write_volume(folder / "anomaly_map.nii.gz", anomaly)
-    write_volume(folder / "anomaly_mask.nii.gz", Volume(marked, ct.affine))
-    write_volume(folder / "brain_mask.nii.gz", brain)
-
-    step = settings.scale / 80  # 1 HU with the default window
-    packed = pack_view(ct, brain.data, anomaly, step, **settings.viewer)
-    view = packed["frame"]
-    numbers = [view.number(int(p)) for p in view.slices]
-    listed = [
-        f.record() | {"slice": f.voxel[view.axis] + 1, "go": view.viewer_slice(f.voxel)} for f in findings
-    ]
-    middle = int(np.abs(packed["difference"]).sum(axis=(1, 2)).argmax())
-    first = listed[0]["go"] if listed else middle
-    meta = {
-        "width": view.width,
-        "height": view.height,
-        "pixel_mm": round(view.pixel_mm, 4),
-        "slices": numbers,
-        "depth": view.depth,
-        "first": first,
-        "step": step,
-        "unit": settings.unit,
-        "decimals": 0 if step >= 1 else 1,
-        "threshold": round(threshold, 2),
-    }
-    window = next(iter(settings.windows.values()))
-    return {
-        "meta": meta,
-        "data": packed["data"],
-        "findings": listed,
-        "thumbnail": thumbnail(packed["hu"][first], packed["difference"][first], threshold, window),
-        "threshold": round(threshold, 2),
-        "shown": [len(numbers), view.depth],
-        "marked_ml": round(float((marked > 0).sum()) * ct.voxel_ml, 1),
-    }
 
 
 def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> dict[str, Any]:
@@ -185,9 +50,10 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         page = render("aside.html.j2", None, **common, reasons=quality["reasons"], failed=False)
         (folder / "index.html").write_text(page, "utf-8")
         return record
-    score = read_score(sources.scores, sources.calibration, settings.method)
+    score = read_score(sources.scores, sources.calibration, settings.method, settings.min_finding_ml)
     drawn = draw(folder, subject, sources=sources, store=store, score=score, settings=settings)
     words = ordinal_words(score.value, score.healthy)
+    calibrated = score.false_findings["factors"].index(1.0) if score.false_findings else 0
     page = render(
         "patient.html.j2",
         "viewer.js",
@@ -199,8 +65,13 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         windows=settings.windows,
         meta=block(drawn["meta"]),
         data=drawn["data"],
-        findings=drawn["findings"][:LISTED],
-        more=max(0, len(drawn["findings"]) - LISTED),
+        findings=drawn["listed"][:LISTED],
+        more=max(0, len(drawn["listed"]) - LISTED),
+        warnings=drawn["warnings"],
+        unchecked=drawn["unchecked"],
+        has_expected=drawn["expected"] is not None,
+        calibrated=calibrated,
+        dicom_words=[],
         threshold=drawn["threshold"],
         unit=settings.unit,
         # the slider spans what the overlay holds, in steps that reach the calibrated threshold exactly
@@ -222,7 +93,9 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "threshold": drawn["threshold"],
         "unit": settings.unit,
         "marked_ml": drawn["marked_ml"],
-        "findings": [{k: v for k, v in f.items() if k != "go"} for f in drawn["findings"]],
+        "out_of_scope": drawn["warnings"],
+        "healthy_findings": score.false_findings,
+        "findings": drawn["listed"],
         "thumbnail": drawn["thumbnail"],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from normct.common.files import read_json
 
@@ -27,6 +28,8 @@ class Score:
         Absolute residual (HU window mapped to [0, 1]) above which a voxel is marked.
     seeds : int
         Networks averaged.
+    false_findings : dict or None
+        What healthy scans get (:func:`healthy_findings`); None where the calibration does not say.
     """
 
     value: float
@@ -35,9 +38,36 @@ class Score:
     higher_than_all: bool
     threshold: float
     seeds: int
+    false_findings: dict[str, Any] | None = None
 
 
-def read_score(scores: str | Path, calibration: str | Path, method: str) -> Score:
+def healthy_findings(calibration: dict[str, Any], method: str, min_ml: float) -> dict[str, Any] | None:
+    """Return how many findings healthy calibration scans get, over a ladder of thresholds.
+
+    Counted on the 2 mm slices of the atlas for regions of at least ``size_ml``, the largest size counted
+    that is no larger than ``min_ml`` (or the smallest there is).
+
+    Returns
+    -------
+    dict or None
+        ``factors`` of the calibrated threshold, ``mean`` and ``largest`` count a scan at each, ``size_ml``,
+        ``n_scans``.
+    """
+    table = calibration.get("false_findings")
+    if not table or not table["n_scans"] or method not in table["mean"]:
+        return None
+    sizes = table["sizes_ml"]
+    place = max((i for i, size in enumerate(sizes) if size <= min_ml), default=0)
+    return {
+        "factors": table["factors"],
+        "mean": [row[place] for row in table["mean"][method]],
+        "largest": [row[place] for row in table["largest"][method]],
+        "size_ml": sizes[place],
+        "n_scans": table["n_scans"],
+    }
+
+
+def read_score(scores: str | Path, calibration: str | Path, method: str, min_ml: float) -> Score:
     """Read the score of one scan; of several seeds, the ensemble's (``all``).
 
     Parameters
@@ -48,6 +78,8 @@ def read_score(scores: str | Path, calibration: str | Path, method: str) -> Scor
         ``calibration.json``, the run's or the bundle's.
     method : str
         Name in the registry.
+    min_ml : float
+        Smallest finding listed, for the number of findings in healthy scans.
 
     Raises
     ------
@@ -67,4 +99,5 @@ def read_score(scores: str | Path, calibration: str | Path, method: str) -> Scor
         higher_than_all=bool(row["higher_than_all"]),
         threshold=float(reference["thresholds"][method]),
         seeds=max(1, sum(v["seed"] != "all" for v in rows)),
+        false_findings=healthy_findings(reference, method, min_ml),
     )

@@ -7,7 +7,6 @@ is up.
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +43,10 @@ class Frame:
         Size of a viewer pixel.
     depth : int
         Number of slices in the file.
+    turn : ndarray
+        Shape (3, 2), nibabel orientation of the file relative to left, posterior, superior.
+    shape : tuple of int
+        Of the file.
     """
 
     axis: int
@@ -55,22 +58,47 @@ class Frame:
     width: int
     pixel_mm: float
     depth: int
+    turn: NDArray[np.float64]
+    shape: tuple[int, ...]
 
     def number(self, position: int) -> int:
         """Return the 1-based slice number in the file of a position from base to vertex."""
         return self.depth - position if self.flipped else position + 1
 
-    def viewer_slice(self, voxel: list[int]) -> int:
-        """Return the viewer slice nearest to a voxel of the file."""
-        position = self.depth - 1 - voxel[self.axis] if self.flipped else voxel[self.axis]
-        return int(np.abs(self.slices - position).argmin())
+    def place(self, voxel: list[int]) -> tuple[int, float, float]:
+        """Return the nearest viewer slice of a voxel of the file, and its row and column there."""
+        turned = np.zeros(3)
+        for value, (axis, flip), size in zip(voxel, self.turn, self.shape, strict=True):
+            turned[int(axis)] = size - 1 - value if flip < 0 else value
+        row = (turned[1] + 0.5 - self.rows.start) / (self.rows.stop - self.rows.start) * self.height - 0.5
+        width = self.columns.stop - self.columns.start
+        column = (turned[0] + 0.5 - self.columns.start) / width * self.width - 0.5
+        return int(np.abs(self.slices - turned[2]).argmin()), float(row), float(column)
+
+    def ring(self, voxel: list[int], box: list[list[int]]) -> dict[str, float]:
+        """Return where the viewer circles a finding: centre and radius in pixels, first and last slice."""
+        ends = [self.place(corner) for corner in box]
+        slices, rows, columns = (sorted(values) for values in zip(*ends, strict=True))
+        radius = max(rows[1] - rows[0], columns[1] - columns[0]) / 2 + 6 / self.pixel_mm
+        here = self.place(voxel)[0]
+        return {
+            "go": here,
+            "y": round((rows[0] + rows[1]) / 2, 1),
+            "x": round((columns[0] + columns[1]) / 2, 1),
+            "r": round(radius, 1),
+            "from": slices[0],
+            "to": slices[1],
+        }
+
+
+def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    to = nib.orientations.axcodes2ornt(("L", "P", "S"))
+    return np.asarray(nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), to), float)
 
 
 def oriented(data: NDArray, affine: NDArray[np.float64]) -> NDArray:
     """Return a view [slice, row, column]: base to vertex, front to back, patient's right to left."""
-    to = nib.orientations.axcodes2ornt(("L", "P", "S"))
-    turn = nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), to)
-    return nib.orientations.apply_orientation(data, turn).transpose(2, 1, 0)
+    return nib.orientations.apply_orientation(data, _turn(affine)).transpose(2, 1, 0)
 
 
 def frame(ct: Volume, brain: NDArray, pixels: int, max_slices: int, *, scale: float = 1.0) -> Frame:
@@ -108,8 +136,19 @@ def frame(ct: Volume, brain: NDArray, pixels: int, max_slices: int, *, scale: fl
     depth = inside.shape[0]
     every = -(-depth // max_slices)
     height, width = (max(1, round(e / pixel)) for e in extent)
-    slices = np.arange(0, depth, every)
-    return Frame(axis, orientation[axis, 1] < 0, slices, rows, columns, height, width, pixel, depth)
+    return Frame(
+        axis=axis,
+        flipped=bool(orientation[axis, 1] < 0),
+        slices=np.arange(0, depth, every),
+        rows=rows,
+        columns=columns,
+        height=height,
+        width=width,
+        pixel_mm=pixel,
+        depth=depth,
+        turn=_turn(ct.affine),
+        shape=ct.data.shape,
+    )
 
 
 def cut(data: NDArray, affine: NDArray[np.float64], view: Frame) -> NDArray[np.float32]:
@@ -146,40 +185,70 @@ def pack(hu: NDArray[np.float32], difference: NDArray[np.float32], step: float) 
     return {"ct": _deflate(np.ascontiguousarray(delta.T)), "map": _deflate(signed)}
 
 
+def pack_expected(
+    expected: NDArray[np.float32], brain: NDArray[np.bool_], span: list[float]
+) -> tuple[str, dict[str, float]]:
+    """Compress the healthy reconstruction: bytes, 0 outside the brain, each minus its left neighbour.
+
+    Parameters
+    ----------
+    expected : ndarray
+        HU, shape (slices, height, width).
+    brain : ndarray
+        Boolean, same shape.
+    span : list of float
+        HU mapped to [0, 1] by preprocessing; a quarter of it is kept on both sides.
+
+    Returns
+    -------
+    text : str
+        base64 of a zlib stream.
+    code : dict
+        ``low`` and ``step``: HU = low + (byte - 1) · step.
+    """
+    margin = (span[1] - span[0]) / 4
+    low, step = span[0] - margin, (span[1] - span[0] + 2 * margin) / 254
+    values = np.clip(np.rint((expected - low) / step), 0, 254).astype(np.uint8) + np.uint8(1)
+    values = np.where(brain, values, np.uint8(0))
+    return _deflate(np.diff(values, axis=-1, prepend=np.uint8(0))), {"low": low, "step": step}
+
+
 def pack_view(
-    ct: Volume, brain: NDArray, anomaly: Volume, step: float, *, pixels: int, max_slices: int, max_mb: float
+    ct: Volume,
+    brain: NDArray,
+    anomaly: Volume,
+    expected: Volume | None,
+    step: float,
+    *,
+    span: list[float] | None,
+    pixels: int,
+    max_slices: int,
+    max_mb: float,
 ) -> dict[str, Any]:
     """Pack a scan, made coarser in-plane until it fits into ``max_mb``.
 
     Returns
     -------
     dict
-        ``frame``; ``hu`` and ``difference``, the viewer's slices; ``data``, what goes into the page.
+        ``frame``; ``hu``, ``difference``, ``brain`` and ``expected`` (or None), the viewer's slices;
+        ``data``, what goes into the page; ``code``, how to read ``data["expected"]``.
     """
     for scale in SCALES:
         view = frame(ct, brain, pixels, max_slices, scale=scale)
         hu, difference = (cut(v.data, ct.affine, view) for v in (ct, anomaly))
-        data = pack(hu, difference, step)
+        inside = cut(brain, ct.affine, view) > 0.5
+        data, healthy, code = pack(hu, difference, step), None, None
+        if expected is not None and span is not None:
+            healthy = cut(expected.data, ct.affine, view)
+            data["expected"], code = pack_expected(healthy, inside, span)
         if sum(len(text) for text in data.values()) <= max_mb * 1e6:
             break
-    return {"frame": view, "hu": hu, "difference": difference, "data": data}
-
-
-def thumbnail(
-    hu: NDArray[np.float32],
-    difference: NDArray[np.float32],
-    threshold: float,
-    window: list[float],
-    pixels: int = 120,
-) -> str:
-    """Return a small JPEG of one slice with its overlay, as a data URI."""
-    low, width = window[0] - window[1] / 2, window[1]
-    grey = np.clip((hu - low) / width, 0, 1)[..., None] * np.array([255, 255, 255])
-    for sign, colour in ((1, (255, 150, 30)), (-1, (60, 170, 255))):
-        over = (difference * sign > threshold)[..., None]
-        grey = np.where(over, 0.4 * grey + 0.6 * np.array(colour), grey)
-    image = Image.fromarray(grey.astype(np.uint8))
-    image.thumbnail((pixels, pixels))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {
+        "frame": view,
+        "hu": hu,
+        "difference": difference,
+        "brain": inside,
+        "expected": healthy,
+        "data": data,
+        "code": code,
+    }

@@ -7,7 +7,9 @@
   const W = meta.width, H = meta.height, N = meta.slices.length, AREA = W * H;
   // Okabe-Ito orange and blue, brightened for a dark ground: told apart by the colour-blind
   const COLOURS = [[255, 150, 30], [60, 170, 255]];
-  let ct, map, level, width, current = -1;
+  const RING = "rgb(255,235,90)";
+  const healthy = byId("healthy"), canvases = [plain, marked].concat(healthy ? [healthy] : []);
+  let ct, map, expected, level, width, current = -1, ringed = meta.rings.length ? 0 : -1;
 
   async function inflate(id) {
     const text = byId(id).textContent.trim();
@@ -28,21 +30,65 @@
     return values;
   }
 
+  function decodeBytes(bytes) {
+    for (let start = 0; start < bytes.length; start += W) {
+      let sum = 0;
+      for (let i = start; i < start + W; i++) bytes[i] = sum = (sum + bytes[i]) & 0xff;
+    }
+    return bytes;
+  }
+
+  // what a healthy scan gets at the threshold shown: counted on a ladder of thresholds, linear between them
+  function falseFindings(limit) {
+    const h = meta.healthy;
+    if (!h) return "";
+    const f = limit / meta.threshold, last = h.factors.length - 1;
+    if (!(f >= h.factors[0] - 1e-6 && f <= h.factors[last] + 1e-6)) return "Not counted how many findings a healthy scan gets at this threshold.";
+    let k = 0;
+    while (k < last - 1 && f > h.factors[k + 1]) k++;
+    const share = Math.min(1, Math.max(0, (f - h.factors[k]) / (h.factors[k + 1] - h.factors[k])));
+    const count = h.mean[k] + share * (h.mean[k + 1] - h.mean[k]);
+    return "A healthy scan gets about " + (count < 10 ? count.toFixed(1) : count.toFixed(0)) + " findings of " + h.size_ml + " mL or more at this threshold (1 mm slices).";
+  }
+
+  function ring(canvas, n) {
+    const r = meta.rings[ringed];
+    if (!r || n < r.from || n > r.to || r.peak <= Number(threshold.value)) return;
+    const g = canvas.getContext("2d");
+    g.lineWidth = Math.max(1, W / 220); g.strokeStyle = RING; g.setLineDash([4, 3]);
+    g.beginPath(); g.arc(r.x + 0.5, r.y + 0.5, r.r, 0, 2 * Math.PI); g.stroke();
+  }
+
   function draw() {
     const n = Number(slice.value), base = n * AREA, low = level - width / 2;
-    const over = Number(opacity.value) / 100, limit = Number(threshold.value), top = Math.max(limit * 2.5, limit + meta.step);
-    const a = new ImageData(W, H), b = new ImageData(W, H);
+    const over = Number(opacity.value) / 100, limit = Number(threshold.value), top = Math.max(limit * 2, limit + meta.step);
+    const a = new ImageData(W, H), b = new ImageData(W, H), c = new ImageData(W, H);
+    const sign = (i) => { const d = map[i] * meta.step; return d > limit ? 1 : d < -limit ? -1 : 0; };
     for (let i = 0; i < AREA; i++) {
-      const grey = Math.max(0, Math.min(255, ((ct[base + i] - low) / width) * 255));
-      const d = map[base + i] * meta.step, size = Math.abs(d), p = i * 4;
+      const at = base + i, p = i * 4, x = i % W, s = over > 0 ? sign(at) : 0;
+      const grey = Math.max(0, Math.min(255, ((ct[at] - low) / width) * 255));
       a.data[p] = a.data[p + 1] = a.data[p + 2] = grey;
-      a.data[p + 3] = b.data[p + 3] = 255;
-      const w = size > limit && over > 0 ? over * (0.45 + 0.55 * Math.min(1, (size - limit) / (top - limit))) : 0;
-      const c = COLOURS[d > 0 ? 0 : 1];
-      for (let k = 0; k < 3; k++) b.data[p + k] = grey * (1 - w) + c[k] * w;
+      a.data[p + 3] = b.data[p + 3] = c.data[p + 3] = 255;
+      let w = 0;
+      if (s) {
+        // the outline keeps its full colour: a thin fill over white bone or blood is hard to see
+        const edge = x === 0 || x === W - 1 || i < W || i >= AREA - W ||
+          sign(at - 1) !== s || sign(at + 1) !== s || sign(at - W) !== s || sign(at + W) !== s;
+        w = edge ? Math.min(1, over + 0.35) : over * (0.6 + 0.4 * Math.min(1, (Math.abs(map[at]) * meta.step - limit) / (top - limit)));
+      }
+      const colour = COLOURS[s > 0 ? 0 : 1];
+      for (let k = 0; k < 3; k++) b.data[p + k] = grey * (1 - w) + colour[k] * w;
+      if (expected) {
+        const e = expected[at];
+        const g = e ? Math.max(0, Math.min(255, ((meta.expected.low + (e - 1) * meta.expected.step - low) / width) * 255)) : grey * 0.45;
+        c.data[p] = c.data[p + 1] = c.data[p + 2] = g;
+      }
     }
     plain.getContext("2d").putImageData(a, 0, 0);
     marked.getContext("2d").putImageData(b, 0, 0);
+    if (healthy) healthy.getContext("2d").putImageData(c, 0, 0);
+    if (over > 0) ring(marked, n);
+    byId("false").textContent = falseFindings(limit);
     byId("slice-value").textContent = meta.slices[n] + " of " + meta.depth;
     slice.setAttribute("aria-valuetext", "slice " + meta.slices[n] + " of " + meta.depth);
     byId("opacity-value").textContent = opacity.value + " %";
@@ -77,24 +123,32 @@
     current = (n + findings.length) % findings.length;
     findings.forEach((f, i) => f.setAttribute("aria-current", String(i === current)));
     findings[current].scrollIntoView({ block: "nearest" });
-    go(Number(findings[current].dataset.goto));
+    ringed = Number(findings[current].dataset.goto);
+    go(meta.rings[ringed].go);
   }
   findings.forEach((f, i) => f.addEventListener("click", () => jump(i)));
 
-  const single = byId("single"), hide = byId("hide");
+  const layout = byId("layout"), hide = byId("hide");
+  const shown = healthy ? [3, 1, 2] : [2, 1];
+  let arranged = 0;
+  function arrange() {
+    byId("panes").className = "panes show" + shown[arranged];
+    byId("layout-value").textContent = shown[arranged];
+    viewer.dataset.pictures = shown[arranged];
+  }
   function toggle(button) {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
     return on;
   }
   let kept = opacity.value;
-  single.addEventListener("click", () => byId("panes").classList.toggle("single", toggle(single)));
+  layout.addEventListener("click", function () { arranged = (arranged + 1) % shown.length; arrange(); });
   hide.addEventListener("click", function () {
     if (toggle(hide)) { kept = opacity.value; opacity.value = 0; } else { opacity.value = kept; }
     redraw();
   });
   byId("reset").addEventListener("click", function () {
-    threshold.value = meta.threshold; opacity.value = 60; hide.setAttribute("aria-pressed", "false"); redraw();
+    threshold.value = meta.threshold; opacity.value = 70; hide.setAttribute("aria-pressed", "false"); redraw();
   });
 
   [slice, opacity, threshold].forEach((e) => e.addEventListener("input", redraw));
@@ -105,7 +159,7 @@
     if (event.key in moves) step(moves[event.key]);
     else if (/^[1-9]$/.test(event.key) && windows[event.key - 1]) choose(windows[event.key - 1]);
     else if (event.key === "o") hide.click();
-    else if (event.key === "s") single.click();
+    else if (event.key === "s") layout.click();
     else if (event.key === "n" && findings.length) jump(current + 1);
     else if (event.key === "b" && findings.length) jump(current < 0 ? -1 : current - 1);
     else return;
@@ -122,7 +176,7 @@
   }
 
   let touch = null;
-  for (const canvas of [plain, marked]) {
+  for (const canvas of canvases) {
     canvas.addEventListener("wheel", wheel, { passive: false });
     canvas.addEventListener("pointerdown", function (event) {
       if (event.pointerType !== "mouse") touch = { y: event.clientY, n: Number(slice.value) };
@@ -142,7 +196,8 @@
   }
 
   function start() {
-    for (const canvas of [plain, marked]) { canvas.width = W; canvas.height = H; }
+    for (const canvas of canvases) { canvas.width = W; canvas.height = H; }
+    arrange();
     document.querySelectorAll(".ruler").forEach((r) => { r.style.width = (50 / meta.pixel_mm / W) * 100 + "%"; });
     choose(windows[0]);
     slice.value = meta.first;
@@ -156,9 +211,10 @@
     byId("wait").textContent = "This browser is too old for the viewer (it needs Chrome 80, Firefox 113, Safari 16.4 or newer). The NIfTI files beside this page open in 3D Slicer or ITK-SNAP.";
     return;
   }
-  Promise.all([inflate("data-ct"), inflate("data-map")]).then(function (parts) {
+  Promise.all(["data-ct", "data-map"].concat(healthy ? ["data-expected"] : []).map(inflate)).then(function (parts) {
     ct = decode(parts[0]);
     map = new Int8Array(parts[1].buffer);
+    expected = parts[2] && decodeBytes(parts[2]);
     start();
   }).catch(function (error) {
     byId("wait").textContent = "The slices could not be read: " + error.message;

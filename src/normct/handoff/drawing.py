@@ -1,0 +1,182 @@
+"""The maps of one scan on its own grid, its findings, and what its page shows of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normct.common.anatomy import ATLAS_SHAPE
+from normct.common.errors import DataFault
+from normct.common.files import read_json
+from normct.common.geometry import read_transform, resample
+from normct.common.slices import SliceStore
+from normct.common.volumes import Volume, read_volume, write_volume
+from normct.handoff.anomaly import atlas_map, native_map, read_residual
+from normct.handoff.findings import Finding, depth_map, find
+from normct.handoff.pictures import panes, thumbnail
+from normct.handoff.regions import brain_box
+from normct.handoff.scope import acquisition_warnings, voxel_warnings
+from normct.handoff.scores import Score
+from normct.handoff.settings import Settings, Sources
+from normct.handoff.viewer import pack_view
+
+
+def _native_brain(path: Path, ct: Volume) -> Volume:
+    mask = read_volume(path, dtype=None)
+    return resample(Volume((mask.data > 0).astype(np.uint8), mask.affine), ct.data.shape, ct.affine, order=0)
+
+
+def maps_and_findings(
+    subject: str, *, sources: Sources, store: SliceStore, score: Score, settings: Settings
+) -> dict[str, Any]:
+    """Carry a scan's maps onto its own grid and list its findings.
+
+    Returns
+    -------
+    dict
+        ``ct``, ``anomaly`` (unit of the settings), ``brain``, ``marked`` and ``expected`` (HU, or None where
+        there is no fixed window) as Volumes on one grid; ``findings``; ``threshold``.
+
+    Raises
+    ------
+    DataFault
+        If the files of the scan contradict each other.
+    """
+    try:
+        residual = read_residual(sources.maps, settings.method)
+        grid = atlas_map(store, residual * settings.scale)
+    except (KeyError, ValueError) as error:
+        raise DataFault(subject, "anomaly map", str(error.args[0]), "Score the scan again") from error
+    atlas = read_volume(sources.atlas)
+    if atlas.data.shape != ATLAS_SHAPE:
+        raise DataFault(subject, "atlas", f"grid {atlas.data.shape}", f"The atlas must have {ATLAS_SHAPE}")
+    transform = read_transform(sources.transform)
+    ct = read_volume(sources.ct)
+
+    def native(values: NDArray[np.float32], step: float) -> Volume:
+        where = (atlas.affine, ct.data.shape, ct.affine, transform)
+        return native_map(values, *where, inside=store.brain, step=step)
+
+    anomaly = native(grid, settings.step / 4)
+    expected = None
+    if settings.hu_range:
+        inside = store.image[store.mask].astype(np.float32)
+        healthy = settings.hu_range[0] + (inside - residual) * settings.scale
+        # around the brain its own median, lest interpolation darken the rim
+        around = np.float32(np.median(healthy)) if healthy.size else np.float32(0)
+        spread = np.where(store.brain, atlas_map(store, healthy), around)
+        expected = native(spread, settings.step / 4)
+    brain = _native_brain(sources.brain_mask, ct)
+    threshold = score.threshold * settings.scale
+    findings, marked = find(
+        anomaly,
+        brain.data > 0,
+        threshold=threshold,
+        min_ml=settings.min_finding_ml,
+        to_atlas=np.asarray(np.linalg.inv(transform), float),
+        box=brain_box(store.brain, atlas.affine),
+        depth=Volume(depth_map(store.brain).transpose(2, 1, 0), atlas.affine),
+    )
+    return {
+        "ct": ct,
+        "anomaly": anomaly,
+        "brain": brain,
+        "marked": Volume(marked, ct.affine),
+        "expected": expected,
+        "findings": findings,
+        "threshold": threshold,
+    }
+
+
+def strangeness(
+    sources: Sources, settings: Settings, drawn: dict[str, Any], packed: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Return warnings that the scan lies outside of what the model knows, and what could not be checked."""
+    with np.load(sources.statistical_atlas, allow_pickle=False) as content:
+        trained = json.loads(str(content["trained_on"])) if "trained_on" in content.files else {}
+    said, unchecked = acquisition_warnings(
+        trained,
+        read_json(sources.quality)["measures"],
+        read_json(sources.record)["acquisition"],
+        settings.person,
+    )
+    view, ct = packed["frame"], drawn["ct"]
+    every = int(view.slices[1] - view.slices[0]) if len(view.slices) > 1 else 1
+    seen = voxel_warnings(
+        ct,
+        drawn["brain"].data,
+        packed["hu"],
+        packed["brain"],
+        pixel_mm=view.pixel_mm,
+        spacing=float(ct.zooms[view.axis]) * every,
+    )
+    return said + seen, unchecked
+
+
+def draw(
+    folder: Path, subject: str, *, sources: Sources, store: SliceStore, score: Score, settings: Settings
+) -> dict[str, Any]:
+    """Write the NIfTI files and the picture into ``folder`` and return what page, record and DICOM need.
+
+    Raises
+    ------
+    DataFault
+        If the files of the scan contradict each other.
+    """
+    drawn = maps_and_findings(subject, sources=sources, store=store, score=score, settings=settings)
+    ct, anomaly, brain, marked = (drawn[k] for k in ("ct", "anomaly", "brain", "marked"))
+    write_volume(folder / "anomaly_map.nii.gz", anomaly, level=4)
+    write_volume(folder / "anomaly_mask.nii.gz", marked)
+    write_volume(folder / "brain_mask.nii.gz", brain)
+    packed = pack_view(
+        ct,
+        brain.data,
+        anomaly,
+        drawn["expected"],
+        settings.step,
+        span=settings.hu_range,
+        **settings.viewer,
+    )
+    view = packed["frame"]
+    findings: list[Finding] = drawn["findings"]
+    rings = [view.ring(f.voxel, f.box) | {"peak": abs(f.peak)} for f in findings]
+    middle = int(np.abs(packed["difference"]).sum(axis=(1, 2)).argmax())
+    first = int(rings[0]["go"]) if rings else middle
+    window = next(iter(settings.windows.values()))
+    threshold, ring = drawn["threshold"], rings[0] if rings else None
+    shown = (packed["hu"][first], packed["difference"][first])
+    healthy = packed["expected"][first] if packed["expected"] is not None else None
+    picture = panes(*shown, healthy, packed["brain"][first], threshold=threshold, window=window, ring=ring)
+    (folder / "key_slice.jpg").write_bytes(picture)
+    warnings, unchecked = strangeness(sources, settings, drawn, packed)
+    meta = {
+        "width": view.width,
+        "height": view.height,
+        "pixel_mm": round(view.pixel_mm, 4),
+        "slices": [view.number(int(p)) for p in view.slices],
+        "depth": view.depth,
+        "first": first,
+        "step": settings.step,
+        "unit": settings.unit,
+        "decimals": 0 if settings.step >= 1 else 1,
+        "threshold": round(threshold, 2),
+        "rings": rings,
+        "expected": packed["code"],
+        "healthy": score.false_findings,
+        "min_ml": settings.min_finding_ml,
+    }
+    return drawn | {
+        "meta": meta,
+        "data": packed["data"],
+        "listed": [f.record() | {"slice": f.voxel[view.axis] + 1} for f in findings],
+        "thumbnail": thumbnail(*shown, threshold, window=window, ring=ring),
+        "threshold": round(threshold, 2),
+        "shown": [len(view.slices), view.depth],
+        "marked_ml": round(float((marked.data > 0).sum()) * ct.voxel_ml, 1),
+        "warnings": warnings,
+        "unchecked": unchecked,
+    }
