@@ -37,6 +37,7 @@ rule cohort_import:
         ct=f"{ROOT}/cohort/{{subject}}/ct.nii.gz",
         lesion=f"{ROOT}/cohort/{{subject}}/lesion.nii.gz",
         record=f"{ROOT}/cohort/{{subject}}/import.json",
+        private=f"{ROOT}/cohort/{{subject}}/dicom_private.json",
     log:
         f"{ROOT}/logs/cohort/{{subject}}.log",
     threads: 1

@@ -6,9 +6,7 @@ refused was refused by :mod:`normct.cohort.check` before this ran.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normct.cohort import dicom, hu, nifti
+from normct.cohort import dicom, dicom_private, hu, nifti
 from normct.common import cli
 from normct.common.errors import DataFault
-from normct.common.files import sha256, write_json
+from normct.common.files import write_json
 from normct.common.volumes import Volume, write_volume
 
 log = logging.getLogger(__name__)
@@ -27,30 +25,31 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Imported:
-    """A scan in HU, its lesion mask, and the record that goes with them."""
+    """A scan in HU, its lesion mask, the record that goes with them, and a DICOM scan's planes and UIDs."""
 
     ct: Volume
     lesion: NDArray[np.uint8]
     record: dict[str, Any] = field(default_factory=dict)
+    private: dict[str, Any] = field(default_factory=lambda: dict(dicom_private.NONE))
 
 
-def _read_ct(path: Path, subject: str) -> tuple[nifti.Scan, dict[str, Any]]:
-    """Return the scan and what is known of its making."""
+def _read_ct(path: Path, subject: str) -> tuple[nifti.Scan, dict[str, Any], dict[str, Any]]:
+    """Return the scan, what is known of its making, and its DICOM planes."""
     if not path.is_dir():
         scan = nifti.read_scan(path, subject, "ct", keep=True)
-        return scan, {
+        record = {
             "source": "nifti",
             "sha256": scan.sha256,
             "series": None,
             "acquisition": dicom.acquisition(None),
         }
-    digest = hashlib.sha256("".join(sorted(sha256(p) for p in dicom.files(path))).encode()).hexdigest()
-    with tempfile.TemporaryDirectory(prefix="normct-") as folder:
-        chosen, why = dicom.choose(dicom.convert(path, Path(folder), subject), subject)
-        log.info("%s: DICOM series: %s", subject, why)
-        scan = nifti.read_scan(chosen.path, subject, "ct", keep=True)
+        return scan, record, dict(dicom_private.NONE)
+    digest = dicom.digest(path, subject)
+    scan, chosen, why = dicom.read_folder(path, subject, keep=True)
+    log.info("%s: DICOM series: %s", subject, why)
+    private = dicom_private.source_instances(path, chosen, scan.header.affine)
     record = {"source": "dicom", "sha256": digest, "series": why, "acquisition": dicom.acquisition(chosen)}
-    return scan, record
+    return scan, record, private
 
 
 def _read_lesion(path: Path, ct: nifti.Scan, subject: str) -> tuple[NDArray[np.uint8], list[str]]:
@@ -94,7 +93,7 @@ def import_scan(subject: str, ct: Path, lesion: Path | None) -> Imported:
     DataFault
         The scan or its mask cannot be used.
     """
-    scan, made = _read_ct(ct, subject)
+    scan, made, private = _read_ct(ct, subject)
     mask, notes = (None, []) if lesion is None else _read_lesion(lesion, scan, subject)
     affine = scan.header.affine
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
@@ -109,7 +108,8 @@ def import_scan(subject: str, ct: Path, lesion: Path | None) -> Imported:
         "zooms_mm": [round(float(z), 6) for z in zooms],
         "repairs": [*scan.header.repairs, *repairs, *notes],
     }
-    return Imported(Volume(data, affine), np.zeros(data.shape, np.uint8) if mask is None else mask, record)
+    marked = mask if mask is not None else np.zeros(data.shape, np.uint8)
+    return Imported(Volume(data, affine), marked, record, private)
 
 
 def _record(subject: str, has_mask: bool) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _record(subject: str, has_mask: bool) -> dict[str, Any]:
 
 
 def run_import(subject: str, ct: Path, lesion: Path | None, out: Path) -> dict[str, Any]:
-    """Import one scan into ``out``: ``ct.nii.gz``, ``lesion.nii.gz``, ``import.json``.
+    """Import one scan into ``out``: ``ct.nii.gz``, ``lesion.nii.gz``, and two JSON files.
 
     Parameters
     ----------
@@ -157,6 +157,7 @@ def run_import(subject: str, ct: Path, lesion: Path | None, out: Path) -> dict[s
     write_volume(out / "ct.nii.gz", result.ct)
     write_volume(out / "lesion.nii.gz", Volume(result.lesion, result.ct.affine))
     write_json(out / "import.json", result.record)
+    write_json(out / "dicom_private.json", result.private)
     return result.record
 
 
