@@ -1,4 +1,4 @@
-"""Synthetic heads for the preprocessing benchmarks: on one grid, and with the true brain mask beside the scan."""
+"""Synthetic heads for the benchmarks: on one grid, or with the true brain mask beside the scan."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def on_grid(
 def with_brain(
     name: str,
     pathology: str | None,
+    subtype: str | None = None,
+    *,
     thickness: float,
     pose: dict[str, float],
     seed: int,
-    subtype: str | None = None,
 ) -> tuple[subject.Phantom, Volume]:
     """Make a subject, and its true brain mask (what the dura holds) on the same grid."""
     seen: dict[str, Any] = {}

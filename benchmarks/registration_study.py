@@ -41,9 +41,8 @@ HARD = {
 PATHOLOGIES = ("aneurysm", "atrophy", "bleed", "cavernoma", "icb", "ischemia", "tumor")
 LIMIT_DEG, LIMIT_MM = 5.0, 5.0
 TURNED_DEG, TRAPPED_DEG = (10, 15, 25), (60, 100, 180)
-POSE_MEASURES = (
-    "mi", "mi_lead", "mi_peak", "overlap_share", "pitch_deg", "roll_deg", "yaw_deg", "vertex_in_view", "base_in_view",
-)  # fmt: skip
+POSE_MEASURES = ("mi", "mi_lead", "mi_peak", "overlap_share", "pitch_deg", "roll_deg", "yaw_deg")
+POSE_MEASURES += ("vertex_in_view", "base_in_view")
 
 
 def strip_subject(subject: str, pathology: str | None, seed: int, settings: dict, keep: Path | None):

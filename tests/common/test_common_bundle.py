@@ -176,6 +176,17 @@ def test_training_handoff_name_and_the_users_atlas_may_differ(bundle):
     assert read_bundle_config(bundle, config) == CONFIG
 
 
+def test_a_second_pass_needs_its_mean_brain_in_the_bundle(tmp_path, bundle):
+    manifest = read_json(bundle / "bundle.json")
+    manifest["config"]["preprocess"]["register"]["second_pass"] = True
+    write_json(bundle / "bundle.json", manifest)
+    refused(bundle, "mean_brain.nii.gz: not named")
+    for path in (bundle_paths(bundle).mean_brain, bundle_paths(bundle).mean_brain_mask):
+        path.write_bytes(b"\x1f\x8b image")
+        reseal(bundle, path.name)
+    verify_bundle(bundle)
+
+
 def test_failed_write_leaves_nothing(tmp_path, bundle):
     with pytest.raises(BundleError, match=r"atlas\.nii\.gz: not named"):
         write_bundle(tmp_path / "half", FIELDS, {}, {"model_card.md": "#"})

@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from normct.common.anatomy import ct_atlas
-from normct.common.geometry import read_transform, resample, write_transform
+from normct.common.geometry import read_transform, resample
 from normct.common.volumes import Volume, write_volume
 from normct.preprocess.pose import FINE_MM, MutualInformation, block_mean, centre_of_mass, distance, search
 from normct.preprocess.register import main, overlap, register, two_mm
@@ -98,16 +98,6 @@ def test_command_line_repeats_to_the_byte(tmp_path, atlas, chin_down):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     # what the resampling that follows does must not rerun a registration
     assert "interpolation" not in json.loads((tmp_path / "a.json").read_text())
-
-
-def test_second_pass_starts_from_the_given_pose(tmp_path, atlas, chin_down):
-    truth, brain, mask = chin_down
-    near = pose((-24, 7, -10), (20, -140, 300))
-    near[:3, 3] += (truth @ [0, 0, 0, 1] - near @ [0, 0, 0, 1])[:3]
-    write_transform(tmp_path / "near.mat", near)
-    matrix, record = register(brain, mask, *atlas, initial=read_transform(tmp_path / "near.mat"))
-    assert distance(truth, matrix, centre_of_mass(atlas[1]))[0] < 1.5
-    assert record.runner_up_mi is None
 
 
 def test_stand_in_gets_the_identity_and_nulls(tmp_path, atlas):

@@ -10,6 +10,15 @@ PREPROCESS_LOGS = f"{ROOT}/logs/preprocess/{{subject}}"
 # a frozen bundle brings its own atlas
 ATLAS = bundle_paths(BUNDLE).atlas if BUNDLE else f"{ROOT}/preprocess/atlas/atlas.nii.gz"
 ATLAS_MASK = bundle_paths(BUNDLE).atlas_mask if BUNDLE else f"{ROOT}/preprocess/atlas/atlas_mask.nii.gz"
+SECOND_PASS = config["preprocess"]["register"]["second_pass"]
+# ... and the mean of the brains it was trained on
+MEAN_BRAIN = bundle_paths(BUNDLE).mean_brain if BUNDLE else f"{ROOT}/preprocess/mean_brain.nii.gz"
+MEAN_MASK = bundle_paths(BUNDLE).mean_brain_mask if BUNDLE else f"{ROOT}/preprocess/mean_brain_mask.nii.gz"
+# what a registration to the atlas alone leaves: the last word, or where the second pass starts
+FIRST_MAT = f"{PREPROCESS}/native_to_atlas{'_first' if SECOND_PASS else ''}.mat"
+FIRST_JSON = f"{PREPROCESS}/register{'_first' if SECOND_PASS else ''}.json"
+# one group cannot hold what comes before and after a job of the whole cohort
+LATER_GROUP = "preprocess_second" if SECOND_PASS else "preprocess"
 
 
 def nifti_slice_folders() -> list[str]:
@@ -105,8 +114,8 @@ rule preprocess_register:
         atlas=ATLAS,
         atlas_mask=ATLAS_MASK,
     output:
-        transform=f"{PREPROCESS}/native_to_atlas.mat",
-        record=f"{PREPROCESS}/register.json",
+        transform=FIRST_MAT,
+        record=FIRST_JSON,
     log:
         f"{PREPROCESS_LOGS}/register.log",
     group:
@@ -123,6 +132,69 @@ rule preprocess_register:
         "python -m normct.preprocess.register {input.brain} {input.mask} {input.atlas} {input.atlas_mask}"
         " {output.transform} {output.record}"
         " --pitch-starts {params.pitch_starts} --side-starts {params.side_starts} > {log} 2>&1"
+
+
+if SECOND_PASS and BUNDLE is None:
+    LEARNT = [p.participant_id for p in PARTICIPANTS if p.role == "train" and p.quality != "fail"]
+
+    rule preprocess_mean_brain:
+        """The mean of the training brains after the first pass; what a second pass registers every brain to."""
+        input:
+            records=expand(FIRST_JSON, subject=LEARNT),
+            transforms=expand(FIRST_MAT, subject=LEARNT),
+            brains=expand(f"{PREPROCESS}/brain.nii.gz", subject=LEARNT),
+            masks=expand(f"{PREPROCESS}/brain_mask.nii.gz", subject=LEARNT),
+            atlas_mask=ATLAS_MASK,
+        output:
+            image=MEAN_BRAIN,
+            mask=MEAN_MASK,
+        log:
+            f"{ROOT}/logs/preprocess/mean_brain.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 1000 * attempt,
+            runtime=60,
+        params:
+            code=code("normct.preprocess.mean_brain"),
+        run:
+            named = Path(str(log)).with_suffix(".inputs")
+            named.write_text("\n".join(input.records) + "\n", "utf-8")
+            shell(
+                "python -m normct.preprocess.mean_brain {output.image} {output.mask} {input.atlas_mask}"
+                " --inputs-file {named:q} > {log} 2>&1"
+            )
+
+
+if SECOND_PASS:
+
+    rule preprocess_refine:
+        """Register a brain once more, to the mean of the training brains, from where the first pass left it."""
+        input:
+            brain=f"{PREPROCESS}/brain.nii.gz",
+            mask=f"{PREPROCESS}/brain_mask.nii.gz",
+            mean=MEAN_BRAIN,
+            mean_mask=MEAN_MASK,
+            atlas=ATLAS,
+            atlas_mask=ATLAS_MASK,
+            transform=FIRST_MAT,
+            record=FIRST_JSON,
+        output:
+            transform=f"{PREPROCESS}/native_to_atlas.mat",
+            record=f"{PREPROCESS}/register.json",
+        log:
+            f"{PREPROCESS_LOGS}/refine.log",
+        group:
+            LATER_GROUP
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 1500 * attempt,
+            runtime=20,
+        params:
+            code=code("normct.preprocess.refine"),
+        shell:
+            "python -m normct.preprocess.refine {input.brain} {input.mask} {input.mean} {input.mean_mask}"
+            " {input.atlas} {input.atlas_mask} {input.transform} {input.record} {output.transform} {output.record}"
+            " > {log} 2>&1"
 
 
 rule preprocess_quality:
@@ -142,7 +214,7 @@ rule preprocess_quality:
     log:
         f"{PREPROCESS_LOGS}/quality.log",
     group:
-        "preprocess"
+        LATER_GROUP
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
@@ -174,7 +246,7 @@ rule preprocess_slices:
     log:
         f"{PREPROCESS_LOGS}/slices.log",
     group:
-        "preprocess"
+        LATER_GROUP
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
@@ -205,7 +277,7 @@ if config["preprocess"]["slices"]["write_nifti"]:
         log:
             f"{PREPROCESS_LOGS}/nifti_slices.log",
         group:
-            "preprocess"
+            LATER_GROUP
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 800 * attempt,

@@ -27,6 +27,7 @@ FROZEN = ("preprocess", "score")
 NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name")
 SUFFIXES = (".json", ".md", ".nii.gz", ".npz", ".safetensors")
 REQUIRED = ("atlas.nii.gz", "atlas_mask.nii.gz", "statistical_atlas.npz", "calibration.json", "model_card.md")
+MEAN_BRAIN = ("mean_brain.nii.gz", "mean_brain_mask.nii.gz")  # required where the second pass is on
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 SCHEMA: dict[str, Any] = {
@@ -103,6 +104,16 @@ class BundlePaths:
         return self.folder / "atlas_mask.nii.gz"
 
     @property
+    def mean_brain(self) -> Path:
+        """The mean of the training brains on the same grid; only where a second pass registers to it."""
+        return self.folder / "mean_brain.nii.gz"
+
+    @property
+    def mean_brain_mask(self) -> Path:
+        """The mean brain's mask."""
+        return self.folder / "mean_brain_mask.nii.gz"
+
+    @property
     def statistical_atlas(self) -> Path:
         """Voxelwise healthy mean and SD."""
         return self.folder / "statistical_atlas.npz"
@@ -151,8 +162,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     ]
     if faults:
         raise BundleError(faults)
+    second_pass = manifest["config"]["preprocess"].get("register", {}).get("second_pass", False)
     needed = {
         *REQUIRED,
+        *(MEAN_BRAIN if second_pass else ()),
         *(f"weights/{m}__seed-{s}.safetensors" for m in manifest["methods"] for s in manifest["seeds"]),
     }
     faults += [f"{name}: not named in {MANIFEST}" for name in sorted(needed - set(manifest["files"]))]
@@ -186,7 +199,7 @@ def read_bundle_config(folder: str | Path, config: dict[str, Any]) -> dict[str, 
     Returns
     -------
     dict
-        The sections ``preprocess``, ``score``, ``train`` and ``handoff`` of the bundle.
+        The sections ``preprocess``, ``score`` and ``train`` of the bundle.
 
     Raises
     ------

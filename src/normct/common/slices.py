@@ -1,8 +1,8 @@
 """The packed slice store: one array a volume plus an index table.
 
-Slices are ``[z, y, x]`` on the atlas grid: z from base to vertex, y from back to front, x from the patient's left to
-right. All 155 slices are kept, so that array index and atlas slice are one number; blank ones are zero and marked
-unusable.
+Slices are ``[z, y, x]`` on the atlas grid: z from base to vertex, y from back to front, x from the patient's
+left to right. All 155 slices are kept, so that array index and atlas slice are one number; blank ones are
+zero and marked unusable.
 """
 
 from __future__ import annotations

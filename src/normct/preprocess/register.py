@@ -1,4 +1,4 @@
-"""Register one skull-stripped brain rigidly to the atlas's brain, or to another target such as a mean brain.
+"""Register one skull-stripped brain rigidly to the atlas's brain.
 
 The pose is searched from many starts (:mod:`normct.preprocess.pose`), then refined by ANTs: rigid, Mattes
 mutual information, on 2 mm copies. Deterministic: no random numbers in the search, ANTs seeded, one ITK
@@ -74,7 +74,6 @@ def register(
     *,
     pitch_starts: Sequence[float] = (-30, -15, 0, 15, 30),
     side_starts: Sequence[float] = (-15, 15),
-    initial: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], Registration]:
     """Register a brain rigidly.
 
@@ -83,11 +82,9 @@ def register(
     brain, mask : Volume
         The stripped brain in HU (1 mm, own pose) and its mask, on one grid.
     target, target_mask : Volume
-        What to register to: the atlas, or the mean of registered brains on the atlas grid.
+        What to register to, on the atlas grid.
     pitch_starts, side_starts : sequence of float
         Starting angles in degrees; see :func:`normct.preprocess.pose.search`.
-    initial : ndarray, optional
-        Shape (4, 4). A pose to refine in place of a search (the second pass).
 
     Returns
     -------
@@ -101,28 +98,44 @@ def register(
     fixed, fixed_mask = two_mm(target, target_mask)
     moving, moving_mask = two_mm(brain, mask)
     metric = MutualInformation(fixed, moving, fixed_mask, FINE_MM)
-    runner_up: Pose | None = None
-    if initial is None:
-        start, runner_up = search(
-            fixed, fixed_mask, moving, moving_mask, metric, pitch_starts=pitch_starts, side_starts=side_starts
-        )
-    else:
-        start = Pose(initial, metric(initial))
-    refined = refine(fixed, moving, start.matrix)
-    score = metric(refined)
-    # ANTs maximises the metric on its own samples; a step back on ours would be a failed refinement
-    pose = Pose(refined, score) if score >= start.mi - 0.02 else start
+    start, runner_up = search(
+        fixed, fixed_mask, moving, moving_mask, metric, pitch_starts=pitch_starts, side_starts=side_starts
+    )
+    matrix = improved(fixed, moving, start.matrix, metric).matrix
+    return matrix, describe(
+        metric, matrix, fixed_mask, moving_mask, None if runner_up is None else runner_up.mi
+    )
+
+
+def improved(fixed: Volume, moving: Volume, start: NDArray[np.float64], metric: MutualInformation) -> Pose:
+    """Refine a pose, and keep it where the refinement is a step back on the given metric.
+
+    ANTs maximises the metric on its own samples: a loss of a hundredth means nothing, more is a failure.
+    """
+    before, refined = metric(start), refine(fixed, moving, start)
+    after = metric(refined)
+    return Pose(refined, after) if after >= before - 0.02 else Pose(start, before)
+
+
+def describe(
+    metric: MutualInformation,
+    matrix: NDArray[np.float64],
+    fixed_mask: Volume,
+    moving_mask: Volume,
+    runner_up_mi: float | None,
+) -> Registration:
+    """Measure a pose (fixed point to moving point) against the images of ``metric``."""
     centre = np.append(centre_of_mass(fixed_mask), 1.0)
-    pitch, roll, yaw = angles_deg(pose.matrix)
-    return pose.matrix, Registration(
-        mi=pose.mi,
-        runner_up_mi=None if runner_up is None else runner_up.mi,
-        mi_peak=peak(metric, pose.matrix, centre[:3]),
+    pitch, roll, yaw = angles_deg(matrix)
+    return Registration(
+        mi=metric(matrix),
+        runner_up_mi=runner_up_mi,
+        mi_peak=peak(metric, matrix, centre[:3]),
         pitch_deg=pitch,
         roll_deg=roll,
         yaw_deg=yaw,
-        translation_mm=[float(x) for x in (pose.matrix @ centre - centre)[:3]],
-        overlap_dice=overlap(fixed_mask, moving_mask, pose.matrix),
+        translation_mm=[float(x) for x in (matrix @ centre - centre)[:3]],
+        overlap_dice=overlap(fixed_mask, moving_mask, matrix),
     )
 
 

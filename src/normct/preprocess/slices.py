@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
         log.info("%s: set aside by quality control, no slices", subject)
         write_store(empty_store(subject), args.npz, args.tsv)
         return
-    atlas = nib.load(args.atlas)  # its header alone
+    atlas = nib.Nifti1Image.from_filename(args.atlas)  # its header alone
     if atlas.shape != ATLAS_SHAPE:
         raise ConfigError("The atlas does not fit:", [f"its grid is {atlas.shape}, not {ATLAS_SHAPE}"])
     store = make_slices(

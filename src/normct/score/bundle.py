@@ -121,6 +121,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments.add_argument("--atlas", type=Path, required=True)
     arguments.add_argument("--atlas-mask", type=Path, required=True)
+    arguments.add_argument(
+        "--mean-brain",
+        type=Path,
+        nargs=2,
+        metavar=("IMAGE", "MASK"),
+        help="target of the second pass, if it is on",
+    )
     arguments.add_argument("--statistical-atlas", type=Path, required=True)
     arguments.add_argument("--calibration", type=Path, required=True)
     arguments.add_argument(
@@ -143,6 +150,9 @@ def main(argv: list[str] | None = None) -> None:
         str(inside.statistical_atlas.relative_to(root)): args.statistical_atlas,
         str(inside.calibration.relative_to(root)): args.calibration,
     }
+    if args.mean_brain:
+        places = (inside.mean_brain, inside.mean_brain_mask)
+        files |= {str(p.relative_to(root)): f for p, f in zip(places, args.mean_brain, strict=True)}
     files |= {
         str(inside.weights(method, seed).relative_to(root)): Path(path) for method, seed, path in args.network
     }
