@@ -36,6 +36,12 @@ CALIBRATORS = [p.participant_id for p in PARTICIPANTS if p.role == "calibrate"] 
     p.participant_id for p in PARTICIPANTS if p.role == "stop"
 ]
 SCORE_INTENSITY = {k: SCORE_CONFIG["preprocess"]["slices"][k] for k in ("normalisation", "window")}
+# what new scans are registered to in a second pass
+BUNDLED_MEAN = [
+    f"{ROOT}/preprocess/{name}.nii.gz"
+    for name in ("mean_brain", "mean_brain_mask")
+    if config["preprocess"]["register"].get("second_pass")
+]
 
 
 rule score_infer:
@@ -214,6 +220,7 @@ if not BUNDLE:
             weights=[path for _, _, path in NETWORKS],
             atlas=f"{ROOT}/preprocess/atlas/atlas.nii.gz",
             atlas_mask=f"{ROOT}/preprocess/atlas/atlas_mask.nii.gz",
+            mean_brain=BUNDLED_MEAN,
             statistical_atlas=STATISTICAL_ATLAS,
             calibration=CALIBRATION,
         output:
@@ -227,6 +234,7 @@ if not BUNDLE:
         params:
             folder=f"{ROOT}/score/bundle",
             networks=NETWORK_ARGUMENTS,
+            mean_brain=f"--mean-brain {shlex.join(BUNDLED_MEAN)}" if BUNDLED_MEAN else "",
             settings=json.dumps(
                 {
                     "config": {name: config[name] for name in SECTIONS},
@@ -237,5 +245,5 @@ if not BUNDLE:
             code=code("normct.score.bundle"),
         shell:
             "python -m normct.score.bundle {params.folder:q} {params.networks} --atlas {input.atlas:q}"
-            " --atlas-mask {input.atlas_mask:q} --statistical-atlas {input.statistical_atlas:q}"
+            " --atlas-mask {input.atlas_mask:q} {params.mean_brain} --statistical-atlas {input.statistical_atlas:q}"
             " --calibration {input.calibration:q} --settings {params.settings:q} > {log:q} 2>&1"
