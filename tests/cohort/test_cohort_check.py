@@ -125,8 +125,8 @@ def test_faults_of_the_table_and_of_the_files_in_one_list(cohort, settings, caps
     all_faults = with_file_faults(caught.value, settings, cache, 2)
     assert "sub-005, ct: no such file" in capsys.readouterr().err  # told at once: reading may take minutes
     assert [fault.split(". ")[0] for fault in all_faults.faults] == [
-        "line 7, sub-006, age: 'old' is not allowed; give years, such as 63 or 89+",
         "line 6, sub-005, ct: no such file: gone.nii.gz; paths start at the table's folder",
+        "line 7, sub-006, age: 'old' is not allowed; give years, such as 63 or 89+",
         "sub-004: lesion_mask: its shape 4×4×4 is not that of ct, 48×56×32",
         "sub-006: ct: not a NIfTI file",
     ]

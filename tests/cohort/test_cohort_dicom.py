@@ -168,7 +168,7 @@ def test_unreadable_folder_and_mask_on_another_grid_are_set_aside(tmp_path):
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "a.dcm").write_text("x" * 500)
     record = run_import("sub-1", tmp_path / "junk", None, tmp_path / "out")
-    assert record["reason"].startswith("ct: a folder without a readable DICOM series.")
+    assert record["reason"].startswith("ct: a DICOM folder without a readable CT image.")
     write_series(tmp_path / "d", head_hu())
     mask = save_nifti(tmp_path / "m.nii", np.zeros((3, 3, 3)), dtype=np.uint8)
     record = run_import("sub-1", tmp_path / "d", mask, tmp_path / "out")

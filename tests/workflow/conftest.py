@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = new_checkout(tmp_path_factory.mktemp("pipeline") / "checkout")
     checkout.snakemake()
     return checkout
+
+
+@pytest.fixture(scope="session")
+def make_checkout() -> Callable[[Path], Checkout]:
+    """Return the function that copies the code, for a module that wants a checkout of its own."""
+    return new_checkout
 
 
 @pytest.fixture

@@ -223,6 +223,7 @@ def read_folder(folder: Path, subject: str, keep: bool = False) -> tuple[Scan, S
     """
     from normct.cohort.nifti import read_scan
 
+    require_ct(folder, subject)
     with tempfile.TemporaryDirectory(prefix="normct-") as out:
         chosen, why = choose(convert(folder, Path(out), subject), subject)
         return read_scan(chosen.path, subject, "ct", keep), chosen, why
@@ -287,6 +288,16 @@ def has_ct(folder: Path) -> bool:
         if data.get("Modality") == "CT" and data.get("Rows"):
             return True
     return False
+
+
+def require_ct(folder: Path, subject: str) -> list[Path]:
+    """Return the files of a folder that holds a CT image; raise :class:`DataFault` for any other."""
+    listed = list(files(folder))
+    if not listed:
+        raise DataFault(subject, "ct", "a DICOM folder without files", "Copy the series into it")
+    if not has_ct(folder):
+        raise DataFault(subject, "ct", "a DICOM folder without a readable CT image", REMEDY)
+    return listed
 
 
 def folder_stamp(path: str) -> str:

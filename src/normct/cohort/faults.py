@@ -124,12 +124,15 @@ def row_faults(row: Row, pathologies: Iterable[str]) -> list[str]:
 
 
 def readable(path: str) -> bool:
-    """Whether ``stat`` shows a folder, or a file with content."""
+    """Whether ``stat`` shows a folder or a file, and that there is something in it."""
     try:
         status = Path(path).stat()
+        if modes.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                return any(entries)
     except OSError:
         return False
-    return modes.S_ISDIR(status.st_mode) or (modes.S_ISREG(status.st_mode) and status.st_size > 0)
+    return modes.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _file_faults(row: Row, seen: dict[tuple[int, int], tuple[Row, str]], refuse: bool) -> list[str]:

@@ -94,14 +94,7 @@ class File:
         if self.what != "ct":
             raise DataFault(self.subject, self.what, "a folder", "Give a NIfTI file")
         folder = Path(self.path)
-        listed = list(dicom.files(folder))
-        if not listed:
-            raise DataFault(
-                self.subject, self.what, "a DICOM folder without files", "Copy the series into it"
-            )
-        if not dicom.has_ct(folder):
-            fault = "a DICOM folder without a readable CT image"
-            raise DataFault(self.subject, self.what, fault, dicom.REMEDY)
+        listed = dicom.require_ct(folder, self.subject)
         # bytes are hashed only where another folder has the same size
         found: dict[str, Any] = {"folder_bytes": sum(p.stat().st_size for p in listed)}
         if self.grid:  # tilt correction changes it: only a conversion tells

@@ -229,6 +229,12 @@ def _participants(
     return people, faults
 
 
+def _line(fault: str) -> int:
+    """Where a fault stands in the table; 0 for what is no row's."""
+    found = re.match(r"(?:line|row) (\d+)", fault)
+    return int(found[1]) if found else 0
+
+
 def _finish(
     rows: list[Row], faults: list[str], settings: Mapping[str, Any], new: bool, stat: bool
 ) -> list[Participant]:
@@ -238,7 +244,7 @@ def _finish(
     if not faults:  # what follows needs whole rows
         people, faults = _participants(rows, settings, new)
     if faults:
-        raise TableError(faults, _named(rows) if stat else ())
+        raise TableError(sorted(faults, key=_line), _named(rows) if stat else ())
     return people
 
 
