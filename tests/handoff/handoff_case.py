@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from normct.cohort.importer import run_import
 from normct.common.anatomy import ATLAS_SHAPE, atlas_affine, ct_atlas
 from normct.common.files import write_json
 from normct.common.geometry import resample, write_transform
@@ -85,14 +86,28 @@ def template():
     return Volume(np.where(mask.data > 0, image.data, around).astype(np.float32), image.affine), mask
 
 
+@lru_cache(maxsize=4)
+def ball_mask(ball) -> np.ndarray:
+    """Voxels of the atlas grid within the ball (atlas mm: x, y, z, radius) and the brain."""
+    image, mask = template()
+    world = np.indices(ATLAS_SHAPE).reshape(3, -1).T @ image.affine[:3, :3].T + image.affine[:3, 3]
+    near = ((world - ball[:3]) ** 2).sum(axis=1) <= ball[3] ** 2
+    return near.reshape(ATLAS_SHAPE) & (mask.data > 0)
+
+
+@lru_cache(maxsize=4)
+def with_ball(ball, delta) -> np.ndarray:
+    """HU of the template with a ball that is denser by ``delta``."""
+    return template()[0].data + np.float32(delta) * ball_mask(ball)
+
+
 def head(shape, affine, points, ball, delta, seed=0):
     """HU of a head on a native grid, with a ball (atlas mm); the ball on the atlas grid."""
     image, mask = template()
-    hu = image.data.copy()
-    world = np.indices(ATLAS_SHAPE).reshape(3, -1).T @ image.affine[:3, :3].T + image.affine[:3, 3]
-    inside = (((world - ball[:3]) ** 2).sum(axis=1) <= ball[3] ** 2).reshape(ATLAS_SHAPE) & (mask.data > 0)
-    hu[inside] += delta
-    native = resample(Volume(hu, image.affine), shape, affine, np.linalg.inv(points), fill=-1000).data
+    inside = ball_mask(ball)
+    native = resample(
+        Volume(with_ball(ball, delta), image.affine), shape, affine, np.linalg.inv(points), fill=-1000
+    ).data
     native += np.random.default_rng(seed).normal(0, 4, shape).astype(np.float32)
     return np.clip(np.rint(native), -1024, 3071).astype(np.int16), mask, inside
 
@@ -107,13 +122,19 @@ def write_subject(
     delta=30.0,
     score=1.6,
     seed=0,
+    dicom=None,
 ) -> None:
-    """Write everything the earlier stages leave for one scan."""
+    """Write everything the earlier stages leave for one scan; ``dicom``: a folder to import instead."""
     affine, points = native_grid(shape, zooms, flips), rigid()
-    ct, mask, inside = head(shape, affine, points, ball, delta, seed)
+    if dicom:
+        mask, inside = template()[1], ball_mask(ball)
+        run_import(subject, dicom, None, root / "cohort" / subject)
+    else:
+        ct, mask, inside = head(shape, affine, points, ball, delta, seed)
+        write_volume(root / "cohort" / subject / "ct.nii.gz", Volume(ct, affine))
+        write_import(root, subject)
     rng = np.random.default_rng(seed)
     folder, scored = root / "preprocess" / subject, root / "score"
-    write_volume(root / "cohort" / subject / "ct.nii.gz", Volume(ct, affine))
     spacing = np.diag([1.0, 1.0, 1.0, 1.0])
     spacing[:3, 3] = -130
     own = resample(
@@ -140,7 +161,6 @@ def write_subject(
     path = scored / "maps" / f"{subject}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **maps)
-    write_import(root, subject)
     measures = {"slice_thickness_mm": zooms[2], "noise_hu": 4.0}
     write_json(
         folder / "quality.json",

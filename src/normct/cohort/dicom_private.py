@@ -21,7 +21,8 @@ UIDS = {
     "frame_of_reference": "FrameOfReferenceUID",
 }
 PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-TAGS = [*UIDS.values(), *PLANE, "SOPInstanceUID", "SOPClassUID", "Modality", "SeriesNumber", "NumberOfFrames"]
+TAGS = [*UIDS.values(), *PLANE, "SOPInstanceUID", "SOPClassUID"]
+TAGS += ["Modality", "SeriesNumber", "NumberOfFrames", "SliceThickness"]
 NONE: dict[str, Any] = {"instances": []}
 
 
@@ -39,6 +40,7 @@ def _plane(data: Any) -> dict[str, Any] | None:
         "spacing": [float(v) for v in data.PixelSpacing],
         "rows": int(data.Rows),
         "columns": int(data.Columns),
+        "thickness": float(data.get("SliceThickness") or 0),
     }
 
 
@@ -83,7 +85,7 @@ def source_instances(folder: Path, chosen: Series, affine: NDArray[np.float64]) 
     dict
         ``study, series, frame_of_reference`` (UIDs) and ``instances`` in order along the normal, each
         ``sop_class, sop_instance, position, orientation`` (DICOM patient coordinates, mm), ``spacing`` (row,
-        column), ``rows, columns``. No instances when no series, or more than one, fits.
+        column), ``rows, columns, thickness`` (mm, 0 unknown). No instances when no series, or more than one, fits.
     """
     import pydicom
 

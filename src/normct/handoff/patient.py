@@ -18,6 +18,7 @@ from normct.common.errors import DataFault
 from normct.common.files import atomic, read_json, write_json
 from normct.common.registry import label
 from normct.common.slices import read_slices
+from normct.handoff.dicom_out import write_dicom
 from normct.handoff.drawing import draw
 from normct.handoff.page import block, data_uri, ordinal_words, render, score_svg
 from normct.handoff.scores import read_score
@@ -52,6 +53,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         return record
     score = read_score(sources.scores, sources.calibration, settings.method, settings.min_finding_ml)
     drawn = draw(folder, subject, sources=sources, store=store, score=score, settings=settings)
+    dicom_words = write_dicom(folder, subject, sources=sources, settings=settings, drawn=drawn)
     words = ordinal_words(score.value, score.healthy)
     calibrated = score.false_findings["factors"].index(1.0) if score.false_findings else 0
     page = render(
@@ -71,7 +73,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         unchecked=drawn["unchecked"],
         has_expected=drawn["expected"] is not None,
         calibrated=calibrated,
-        dicom_words=[],
+        dicom_words=dicom_words,
         threshold=drawn["threshold"],
         unit=settings.unit,
         # the slider spans what the overlay holds, in steps that reach the calibrated threshold exactly

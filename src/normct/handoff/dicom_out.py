@@ -1,0 +1,88 @@
+"""Write the ``dicom`` folder of a scan that came as DICOM."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from normct.common.files import read_json
+from normct.handoff.planes import sample
+from normct.handoff.settings import Settings, Sources
+
+KEEP_MB = 6.0
+"""A larger volume is not put beside the maps: a patient's folder stays under 15 MB."""
+
+
+def write_dicom(
+    folder: Path, subject: str, *, sources: Sources, settings: Settings, drawn: dict[str, Any]
+) -> list[str]:
+    """Write ``dicom/findings_seg.dcm``, ``dicom/overlay_map.dcm`` and the volume they were made on.
+
+    Parameters
+    ----------
+    folder : Path
+        The patient's folder.
+    subject : str
+        Participant ID.
+    sources, settings
+        Of the patient's job.
+    drawn : dict
+        From :func:`normct.handoff.drawing.draw`.
+
+    Returns
+    -------
+    list of str
+        What the page says of it; empty for NIfTI input.
+    """
+    if read_json(sources.record).get("source") != "dicom":
+        return []
+    words = []
+    if sources.ct.stat().st_size <= KEEP_MB * 1e6:
+        shutil.copyfile(sources.ct, folder / "scan.nii.gz")
+        words.append(
+            "scan.nii.gz: the volume made of the DICOM images (tilt corrected), on which the maps lie"
+        )
+    else:
+        words.append(
+            "The maps lie on the volume made of the DICOM images: ct.nii.gz in the run's cohort folder"
+        )
+    private = read_json(sources.private)
+    if not settings.dicom["write"]:
+        return words
+    instances = private["instances"]
+    if not instances:
+        return [*words, "No DICOM results: the images that the volume was made of could not be told apart"]
+    from normct.handoff import dicom_objects as objects
+
+    boxes = ndimage.find_objects((drawn["anomaly"].data != 0).astype(np.uint8))
+    box = boxes[0] if boxes else (slice(0, 0),) * 3
+    marked = sample(drawn["marked"], instances, box, 0)
+    difference = sample(drawn["anomaly"], instances, box, 1)
+    identity = (
+        objects.read_identity(Path(settings.dicom_source), instances[0]["sop_instance"])
+        if settings.dicom["copy_patient"] and settings.dicom_source
+        else {}
+    )
+    # the time of scoring, not of this job: a rebuild of the hand-off gives the same objects
+    when = datetime.fromtimestamp(int(sources.maps.stat().st_mtime), UTC)
+    content = hashlib.sha256(marked.tobytes() + difference.tobytes())
+    for part in (subject, private["series"], sorted(identity.items()), when.isoformat()):
+        content.update(repr(part).encode())
+    stamp = objects.Stamp(settings.dicom["uid_root"], content.hexdigest(), when)
+    datasets = objects.source_datasets(private, subject, identity)
+    (folder / "dicom").mkdir()
+    seg = objects.segmentation(datasets, marked, stamp)
+    seg.save_as(folder / "dicom" / "findings_seg.dcm", enforce_file_format=True)
+    overlay = objects.parametric_map(datasets, difference, settings.scale, settings.unit, stamp)
+    overlay.save_as(folder / "dicom" / "overlay_map.dcm", enforce_file_format=True)
+    return [
+        *words,
+        f"dicom/findings_seg.dcm: DICOM SEG of the findings on the {len(instances)} source images",
+        "dicom/overlay_map.dcm: DICOM parametric map of the difference, same images",
+    ]

@@ -1,0 +1,86 @@
+"""The source instances' own planes: where each pixel of each DICOM image lies in the volume that was used.
+
+dcm2niix shears a tilted scan upright and evens out its slice distance; a PACS needs results on the images it
+has. World coordinates are the same in both, so every plane is sampled where it is, tilt and gaps included.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from normct.common.volumes import Volume
+
+
+def plane_affine(instance: dict[str, Any]) -> NDArray[np.float64]:
+    """Return pixel (row, column, 0) to RAS+ mm of an instance, shape (4, 4) (DICOM PS3.3 C.7.6.2.1.1).
+
+    Parameters
+    ----------
+    instance : dict
+        ``position``, ``orientation`` (DICOM patient coordinates, mm), ``spacing`` (between rows, columns).
+    """
+    along_row, along_column = np.reshape(np.array(instance["orientation"], float), (2, 3))
+    affine = np.eye(4)
+    affine[:3, 0] = along_column * instance["spacing"][0]
+    affine[:3, 1] = along_row * instance["spacing"][1]
+    affine[:3, 2] = np.cross(along_row, along_column)
+    affine[:3, 3] = instance["position"]
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def sample(
+    volume: Volume, instances: list[dict[str, Any]], box: tuple[slice, ...], order: int
+) -> NDArray[Any]:
+    """Sample a volume at the pixels of each instance.
+
+    Parameters
+    ----------
+    volume : Volume
+        On the grid of the imported scan.
+    instances : list of dict
+        Of one size; see :func:`plane_affine`.
+    box : tuple of slice
+        The part of the volume that is not 0: pixels outside of it cost nothing.
+    order : int
+        0 nearest neighbour (masks), 1 linear.
+
+    Returns
+    -------
+    ndarray
+        Shape (instances, rows, columns), type of the volume; 0 outside.
+    """
+    rows, columns = instances[0]["rows"], instances[0]["columns"]
+    result = np.zeros((len(instances), rows, columns), volume.data.dtype)
+    start, stop = (np.array([getattr(s, end) for s in box], float) for end in ("start", "stop"))
+    part = volume.data[box]
+    corners = np.stack(np.meshgrid(*zip(start - 1, stop, strict=True), indexing="ij"), -1).reshape(-1, 3)
+    for number, instance in enumerate(instances):
+        index = np.linalg.inv(volume.affine) @ plane_affine(instance)
+        # the box's corners in pixels of the plane and mm from it; a plane that misses the box holds nothing
+        back = np.linalg.inv(index)
+        seen = corners @ back[:3, :3].T + back[:3, 3]
+        if part.size == 0 or seen[:, 2].min() > 0 or seen[:, 2].max() < 0:
+            continue
+        low = np.clip(np.floor(seen[:, :2].min(axis=0)).astype(int), 0, (rows, columns))
+        high = np.clip(np.ceil(seen[:, :2].max(axis=0)).astype(int) + 1, low, (rows, columns))
+        size = (int(high[0] - low[0]), int(high[1] - low[1]), 1)
+        if min(size) == 0:
+            continue
+        offset = index[:3, :2] @ low + index[:3, 3] - start
+        # grid-constant: a plane on the volume's first slice is not lost to rounding
+        plane = ndimage.affine_transform(
+            part,
+            index[:3, :3],
+            offset,
+            output_shape=size,
+            order=order,
+            mode="grid-constant",
+            cval=0,
+            prefilter=False,
+        )
+        result[number, low[0] : high[0], low[1] : high[1]] = plane[..., 0]
+    return result
