@@ -1,13 +1,14 @@
 """Scans as they come, NIfTI or DICOM, to int16 HU on their own grid."""
 
 from normct.cohort.dicom import folder_stamp
+from normct.cohort.faults import readable
 from normct.cohort.participants import digest, write_participants
 
 
 def raw_files(wildcards):
-    """Return one subject's own files; a missing one (on_bad_file: set_aside) is left to the import."""
+    """Return one subject's own files; a missing, empty or odd one is left to the import."""
     person = BY_ID[wildcards.subject]
-    return [f for f in (person.ct, person.lesion_mask) if f and (SYNTHETIC or Path(f).exists())]
+    return [f for f in (person.ct, person.lesion_mask) if f and (SYNTHETIC or readable(f))]
 
 
 rule cohort_participants:
