@@ -63,6 +63,12 @@ METHOD_SETTINGS: dict[str, dict] = {
     "context_restoration": {"swaps": 1, "patch_fraction": 0.125},
     "vae_pretrained": {"kl_weight": 0.1},
     "multitask_pretrained": {"kl_weight": 0.1, "epsilon": "auto", "max_shift": 16},
+    "denoising": {"width": 4, "noise_sigma": 0.2, "noise_grid": 16},
+    "vae_variance": {"kl_weight": 0.1, "sigma_floor": 0.02},
+    "vae_dropout": {"kl_weight": 0.1, "dropout": 0.2, "passes": 4},
+    "aae": {"adversarial_weight": 0.01, "hidden": 8},
+    "vae_flow": {"kl_weight": 0.1, "transforms": 2, "hidden": 16},
+    "beta_tcvae": {"kl_weight": 0.1, "tc_weight": 6.0},
 }
 """Each method's own settings, as its section of ``train:`` gives them (epochs apart)."""
 

@@ -88,13 +88,13 @@ def test_batches_are_a_permutation_that_depends_on_seed_and_epoch_only():
         batches = IndexBatches(rows, 16, seed)
         batches.set_epoch(epoch)
         drawn = list(batches)
-        assert [step for step, _ in drawn] == list(range(len(batches)))
-        return torch.cat([r for _, r in drawn]).tolist()
+        assert [step for step, _, _ in drawn] == list(range(len(batches)))
+        return torch.cat([r for _, r, _ in drawn]).tolist()
 
     assert sorted(order(1, 0)) == rows.tolist()
     assert order(1, 2) == order(1, 2)
     assert len({tuple(order(s, e)) for s in (1, 2) for e in (0, 1)}) == 4
-    assert torch.cat([r for _, r in IndexBatches(rows, 16)]).tolist() == rows.tolist()
+    assert torch.cat([r for _, r, _ in IndexBatches(rows, 16)]).tolist() == rows.tolist()
 
 
 def test_batches_go_on_in_mid_epoch():
@@ -104,7 +104,7 @@ def test_batches_go_on_in_mid_epoch():
     whole.done = 4
     rest.load_state_dict(whole.state_dict())
     expected = list(whole)[4:]
-    for (step, drawn), (wanted_step, wanted) in zip(rest, expected, strict=True):
+    for (step, drawn, _), (wanted_step, wanted, _) in zip(rest, expected, strict=True):
         assert step == wanted_step
         assert torch.equal(drawn, wanted)
     assert len(list(rest)) == 7  # the next epoch is whole again

@@ -10,6 +10,8 @@ TRAINED_ON = [p for p in PARTICIPANTS if p.role in ("train", "stop")]
 TRAIN_SHARED = (
     "network learning_rate batch_size plateau_factor plateau_patience stop_patience gradient_clip accelerator precision"
 ).split()
+# a cluster gives it; a run without a scheduler counts it only where --resources gpu=N is given
+TRAIN_GPU = 0 if TRAIN["accelerator"] == "cpu" else 1
 TRAIN_OUTPUTS = {
     "model": "model.safetensors",
     "report": "training.json",
@@ -76,10 +78,11 @@ rule train_stage1:
         **{k: f"{ROOT}/train/{STAGE1}/seed-{{seed}}/{v}" for k, v in TRAIN_OUTPUTS.items()},
     log:
         f"{ROOT}/logs/train/{STAGE1}-seed-{{seed}}.log",
-    threads: 2
+    threads: TRAIN["threads"]
     resources:
         mem_mb=lambda wc, attempt: 3000 * attempt,
         runtime=1440,
+        gpu=TRAIN_GPU,
     params:
         data=f"{ROOT}/train/data",
         folder=f"{ROOT}/train/{STAGE1}/seed-{{seed}}",
@@ -107,10 +110,11 @@ rule train_method:
         f"{ROOT}/logs/train/{{method}}-seed-{{seed}}.log",
     wildcard_constraints:
         method="|".join(m for m in METHODS if m != STAGE1),
-    threads: 2
+    threads: TRAIN["threads"]
     resources:
         mem_mb=lambda wc, attempt: 3000 * attempt,
         runtime=1440,
+        gpu=TRAIN_GPU,
     params:
         data=f"{ROOT}/train/data",
         folder=f"{ROOT}/train/{{method}}/seed-{{seed}}",

@@ -52,6 +52,16 @@ METHODS: dict[str, Method] = {
         Method(STAGE1, STAGE1, "Context restoration", False, False, "#009E73", f"{THESIS}; Chen et al. 2019"),
         Method("vae_pretrained", "vae", "VAE with pretraining", True, False, "#0072B2", THESIS),
         Method("multitask_pretrained", "multitask", "Multi-task with pretraining", True, True, "#D55E00", THESIS),
+        # beyond the thesis; colours the farthest from these for three kinds of sight
+        Method("denoising", "denoising", "Denoising U-Net", False, False, "#661100", "Kascenas et al., MIDL 2022"),
+        Method("vae_variance", "vae_variance", "VAE with variance", False, False, "#9B30FF",
+               "Kendall and Gal, NeurIPS 2017"),
+        Method("vae_dropout", "vae_dropout", "VAE with dropout", False, False, "#DDCC77",
+               "Gal and Ghahramani, ICML 2016"),
+        Method("aae", "aae", "Adversarial autoencoder", False, False, "#332288", "Makhzani et al. 2015, arXiv 1511.05644"),
+        Method("vae_flow", "vae_flow", "VAE with flow prior", False, False, "#882255",
+               "Papamakarios et al., NeurIPS 2017; Chen et al., ICLR 2017"),
+        Method("beta_tcvae", "beta_tcvae", "β-TCVAE", False, False, "#117733", "Chen et al., NeurIPS 2018"),
     )
 }
 
@@ -98,7 +108,13 @@ SCORES: dict[str, str] = {
     "residual": "s_r alone",
     "head": "s_c alone",
     "trivial": "baseline without a network",
+    "calibrated": "residual as z against held-out healthy scans, pooled and standardised by position",
+    "fused": "the same of statistical atlas and networks together",
 }
+
+FUSED = "fused"
+"""Name in tables and files of statistical atlas and networks scored together (``score.fusion``)."""
+FUSED_LABEL, FUSED_COLOUR = "Fused", "#000000"
 
 PATHOLOGIES: dict[str, str] = {
     "aneurysm": "Aneurysm",
@@ -117,9 +133,13 @@ def label(name: str) -> str:
         return METHODS[name].label
     if name in TRIVIAL:
         return TRIVIAL[name].label
+    if name == FUSED:
+        return FUSED_LABEL
     return PATHOLOGIES.get(name, name)
 
 
 def colour(name: str) -> str:
     """Return the figure colour of a method or baseline."""
+    if name == FUSED:
+        return FUSED_COLOUR
     return (METHODS.get(name) or TRIVIAL[name]).colour

@@ -97,7 +97,7 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
     methods = [
         m for m in METHODS if m in train["methods"] or (m == STAGE1 and _needs_stage1(train["methods"]))
     ]
-    named = ", ".join(f"{METHODS[m].label} {_CITED[m]}" for m in methods)
+    named = ", ".join(f"{METHODS[m].label} {_CITED.get(m, f'({METHODS[m].citation})')}" for m in methods)
     seeds = train["seeds"]
     runs = f"with {len(seeds)} random seeds" if len(seeds) > 1 else "with one random seed"
     head = "one minus the probability" if score["head"]["anomaly"] == "1-p" else "the probability"

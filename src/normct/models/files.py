@@ -11,9 +11,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+from normct.models.adversarial import AdversarialAutoencoder
 from normct.models.autoencoder import Autoencoder
+from normct.models.dropout import DropoutAutoencoder
+from normct.models.flow import FlowAutoencoder
+from normct.models.unet import UNet
+from normct.models.variance import VarianceAutoencoder
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"autoencoder": Autoencoder}
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "autoencoder": Autoencoder,
+    "unet": UNet,
+    "variance_autoencoder": VarianceAutoencoder,
+    "dropout_autoencoder": DropoutAutoencoder,
+    "adversarial_autoencoder": AdversarialAutoencoder,
+    "flow_autoencoder": FlowAutoencoder,
+}
 KEY = "normct"
 
 

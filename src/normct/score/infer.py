@@ -79,6 +79,20 @@ def head_log_p(
     return torch.cat(parts)
 
 
+@torch.inference_mode()
+def network_measures(
+    module: torch.nn.Module, images: torch.Tensor, masks: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float32]]:
+    """Return what a network measures of its own (B,), nothing for most; the last image is the empty slice."""
+    if not hasattr(module, "measures"):
+        return {}
+    brain = torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool)
+    brain[:-1] = torch.from_numpy(masks)
+    pairs = zip(images.split(BATCH), brain.split(BATCH), strict=True)
+    parts = [module.measures(image, mask) for image, mask in pairs]  # type: ignore[operator]
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+
 def score_network(
     module: torch.nn.Module, store: SliceStore, codes: torch.Tensor | None, max_shift: int
 ) -> tuple[dict[str, NDArray], NDArray[np.float16]]:
@@ -98,7 +112,8 @@ def score_network(
     Returns
     -------
     arrays : dict of ndarray
-        ``residual_l2`` (155,), ``blank_l2`` (), with a head ``log_p`` (155, T, 3), ``blank_log_p`` (T, 3).
+        ``residual_l2`` (155,), ``blank_l2`` (), with a head ``log_p`` (155, T, 3), ``blank_log_p`` (T, 3);
+        whatever else the network measures of a slice (155,), such as ``residual_over_variance``.
         Slices without brain are all alike: the response to one empty image stands for each.
     residual_map : ndarray of float16
         Signed residual of the brain pixels, in the order of ``store.mask``.
@@ -118,6 +133,9 @@ def score_network(
         log_p = np.broadcast_to(logs[-1], (len(filled), *logs.shape[1:])).copy()
         log_p[filled] = logs[:-1]
         arrays |= {"log_p": log_p, "blank_log_p": logs[-1]}
+    for name, values in network_measures(module, batch, store.mask[filled]).items():
+        arrays[name] = np.full(len(filled), values[-1], np.float32)
+        arrays[name][filled] = values[:-1]
     return arrays, residual[:-1, 0].numpy()[store.mask[filled]].astype(np.float16)
 
 

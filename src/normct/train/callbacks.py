@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from normct.common.errors import NormctError
 from normct.common.files import atomic
 from normct.train.module import TrainingModule
 
@@ -41,10 +45,11 @@ class BestWeights(pl.Callback):
 
 
 class Resume(pl.Callback):
-    """Saves everything a training needs to go on, in mid-epoch, at most every ``seconds``.
+    """Saves everything a training needs to go on, in mid-epoch, at most every ``seconds`` and on SIGTERM.
 
-    Never after an epoch's last batch: there the validation, the plateau and the stop have still to run, and
-    after the next batch they are all in the state.
+    SIGTERM is how Slurm announces a time limit: training ends in a checkpoint at the next batch. Never after
+    an epoch's last batch: there the validation, the plateau and the stop have still to run, and after the
+    next batch they are all in the state.
 
     Parameters
     ----------
@@ -58,6 +63,7 @@ class Resume(pl.Callback):
     def __init__(self, path: Path, fingerprint: str, seconds: float) -> None:
         self.path, self.fingerprint, self.seconds = path, fingerprint, seconds
         self._saved = time.monotonic()
+        self._told_to_stop = False
 
     @property
     def state_key(self) -> str:
@@ -68,14 +74,29 @@ class Resume(pl.Callback):
         """Return the fingerprint."""
         return {"fingerprint": self.fingerprint}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take SIGTERM over from Lightning, whose own way stops without saving; it restores the old one."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_stop = True
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is time."""
-        if batch_idx + 1 < trainer.num_training_batches and time.monotonic() - self._saved >= self.seconds:
+        """Save where it is time, or where training was told to stop."""
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return
+        if self._told_to_stop or time.monotonic() - self._saved >= self.seconds:
             with atomic(self.path) as part:
                 trainer.save_checkpoint(part)
             self._saved = time.monotonic()
+        if self._told_to_stop:
+            raise NormctError(
+                "training was told to stop (SIGTERM: a time limit?) and saved where it is; "
+                "run the same command to go on"
+            )
 
     def usable(self) -> Path | None:
         """Return the checkpoint's path where there is one of this very training, else None."""

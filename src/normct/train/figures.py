@@ -19,7 +19,13 @@ PARTS = {
     "rec": ("reconstruction", "#0072B2"),
     "rec_scaled": ("ε × reconstruction", "#56B4E9"),
     "kl": ("KL", "#E69F00"),
+    "nll": ("negative log-likelihood", "#009E73"),
     "ce": ("cross-entropy", "#D55E00"),
+    "discriminate": ("discriminator", "#D55E00"),
+    "deceive": ("encoder against discriminator", "#E69F00"),
+    "total_correlation": ("total correlation", "#009E73"),
+    "mutual_information": ("mutual information", "#CC79A7"),
+    "noise_identity": ("if the noise were left", "#999999"),
     "context": ("context encoding", "#009E73"),
     "patch": ("error in swapped patches", "#CC79A7"),
     "patch_identity": ("the same if left swapped", "#999999"),
@@ -46,16 +52,17 @@ def losses(path: Path, history: pd.DataFrame, title: str) -> None:
         if f"train_{part}" in history:
             axis.plot(epochs, history[f"train_{part}"], color=colour, label=name, marker=".")
             axis.plot(epochs, history[f"val_{part}"], color=colour, linestyle="--", marker=".")
-    axis.set(
-        xlabel="epoch", ylabel="loss", yscale="log", title=f"{title}\nsolid: training, dashed: validation"
-    )
+    axis.set(xlabel="epoch", ylabel="loss", title=f"{title}\nsolid: training, dashed: validation")
+    losses_drawn = np.concatenate([line.get_ydata() for line in axis.lines])
+    # a likelihood may be negative: linear around 0 then
+    axis.set_yscale("symlog", linthresh=1e-3) if (losses_drawn < 0).any() else axis.set_yscale("log")
     # outside: curves of all scales leave no free corner
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.xaxis.get_major_locator().set_params(integer=True)
     if accuracies:
         for name in accuracies:
             axes[0, 1].plot(epochs, history[name], label=name.removeprefix("val_accuracy_"), marker=".")
-        axes[0, 1].set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02), title="geometry head")
+        axes[0, 1].set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02), title="accuracy")
         axes[0, 1].legend(frameon=False, loc="lower right")
         axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)

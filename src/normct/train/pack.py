@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TypedDict
+from typing import IO, TypedDict
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from normct.common import cli
 from normct.common.errors import DataFault, NormctError
 from normct.common.files import atomic, read_json
-from normct.common.slices import SIZE, read_slices
+from normct.common.slices import SIZE, SliceStore, read_slices
 
 log = logging.getLogger(__name__)
 ROLES = ("train", "stop")
@@ -52,6 +51,22 @@ def check_plan(plan: list[Scan]) -> None:
 def _usable(path: str) -> int:
     with np.load(path, allow_pickle=False) as content:  # members are read lazily: only the flags are
         return int(content["usable"].sum())
+
+
+def _write_header(file: IO[bytes], kind: type[np.generic], shape: tuple[int, ...]) -> None:
+    # written row after row, not mapped: the pages of a mapped file count as the process's own
+    header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _check_store(store: SliceStore, scan: Scan) -> None:
+    """Raise where the slices are another scan's or hold no numbers."""
+    if store.participant_id != scan["participant_id"]:
+        raise DataFault(
+            scan["participant_id"], "slices", f"hold {store.participant_id}", "Preprocess it again"
+        )
+    if not np.isfinite(store.image[store.usable]).all():
+        raise DataFault(store.participant_id, "slices", "hold NaN or infinity", "Preprocess it again")
 
 
 def pack(out_dir: Path, plan: list[Scan]) -> dict[str, int]:
@@ -93,35 +108,23 @@ def pack(out_dir: Path, plan: list[Scan]) -> dict[str, int]:
         atomic(out_dir / "images.npy") as images_part,
         atomic(out_dir / "masks.npy") as masks_part,
         atomic(out_dir / "index.tsv") as index_part,
+        images_part.open("wb") as images_file,
+        masks_part.open("wb") as masks_file,
+        index_part.open("w", encoding="utf-8") as index,
     ):
-        images = open_memmap(images_part, "w+", np.float16, (total, SIZE, SIZE))
-        masks = open_memmap(masks_part, "w+", np.uint8, (total, SIZE, SIZE // 8))
-        with index_part.open("w", encoding="utf-8") as index:
-            index.write("participant_id\tz\trole\n")
-            start = 0
-            for scan, n in zip(plan, counts, strict=True):
-                if n == 0:
-                    log.info("%s: set aside, not trained on", scan["participant_id"])
-                    continue
-                store = read_slices(scan["slices"])
-                usable = np.flatnonzero(store.usable)
-                if store.participant_id != scan["participant_id"]:
-                    raise DataFault(
-                        scan["participant_id"],
-                        "slices",
-                        f"hold {store.participant_id}",
-                        "Preprocess it again",
-                    )
-                if not np.isfinite(store.image[usable]).all():
-                    raise DataFault(
-                        store.participant_id, "slices", "hold NaN or infinity", "Preprocess it again"
-                    )
-                images[start : start + n] = store.image[usable]
-                masks[start : start + n] = np.packbits(store.mask[usable], axis=-1)
-                index.writelines(f"{store.participant_id}\t{z}\t{scan['role']}\n" for z in usable)
-                start += n
-        images.flush()
-        masks.flush()
+        _write_header(images_file, np.float16, (total, SIZE, SIZE))
+        _write_header(masks_file, np.uint8, (total, SIZE, SIZE // 8))
+        index.write("participant_id\tz\trole\n")
+        for scan, n in zip(plan, counts, strict=True):
+            if n == 0:
+                log.info("%s: set aside, not trained on", scan["participant_id"])
+                continue
+            store = read_slices(scan["slices"])
+            _check_store(store, scan)
+            usable = np.flatnonzero(store.usable)
+            store.image[usable].astype(np.float16, copy=False).tofile(images_file)
+            np.packbits(store.mask[usable], axis=-1).tofile(masks_file)
+            index.writelines(f"{store.participant_id}\t{z}\t{scan['role']}\n" for z in usable)
     return slices
 
 

@@ -1,109 +1,16 @@
-"""What each method minimises: one small class a method, in a registry under the method's name.
-
-Reductions: the reconstruction is the mean of squares over all pixels, the KL the mean over all latent
-elements, both averaged over the batch; the weights in the config mean nothing under any other.
-"""
+"""The thesis's methods: context restoration, VAE, ceVAE, multi-task (Venkatakrishnan 2020, 5.2 and 5.3)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normct.pretext import geometry
 from normct.pretext.context import cover_squares
 from normct.pretext.patches import draw_boxes, swap_patches, swapped_pixels
-
-START_LOG_VARIANCE = -4.0
-"""Log-variance at the start of stage 2: a standard deviation of 0.14 where the prior's is 1."""
-
-
-def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean of squares over all pixels and the batch (thesis eq. 5.1), in float32."""
-    return (output.float() - target.float()).square().mean()
-
-
-def kl_loss(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL of N(mean, exp(logvar)) from N(0, 1), averaged over elements and the batch, in float32."""
-    mean, logvar = mean.float(), logvar.float()
-    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-
-
-def sample(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from N(mean, exp(logvar)) by reparametrisation (Kingma and Welling 2014)."""
-    noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
-    return mean + (0.5 * logvar).exp() * noise
-
-
-@dataclass
-class Result:
-    """What an objective makes of one batch.
-
-    Attributes
-    ----------
-    loss : Tensor
-        Scalar to minimise.
-    parts : dict of Tensor
-        Scalars to log, averages over the batch.
-    shown : tuple of Tensor
-        Input, target and reconstruction, each (B, C, H, W), for the figure.
-    mean : Tensor or None
-        Latent mean where the method has a prior, to count active channels.
-    """
-
-    loss: Tensor
-    parts: dict[str, Tensor]
-    shown: tuple[Tensor, Tensor, Tensor]
-    mean: Tensor | None = None
-
-
-class Objective:
-    """Base of the objectives.
-
-    Parameters
-    ----------
-    settings : dict
-        The method's own section of ``train:``.
-    """
-
-    head = False
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        masks: Tensor,
-        generator: torch.Generator,
-        first_epoch: bool = False,
-    ) -> Result:
-        """Return the loss of a batch.
-
-        Parameters
-        ----------
-        model : nn.Module
-            With ``encode``, ``decode`` and, for a head, ``logits``.
-        images : Tensor
-            Shape (B, C, 128, 128).
-        masks : Tensor of bool
-            Brain, shape (B, 128, 128).
-        generator : torch.Generator
-            Source of every random number.
-        first_epoch : bool
-            Whether this is a training step of the first epoch (scales may be measured).
-        """
-        raise NotImplementedError
-
-    def state(self) -> dict[str, float]:
-        """Return what a resume has to know, and what ``training.json`` records."""
-        return {}
-
-    def load_state(self, state: dict[str, float]) -> None:
-        """Take back :meth:`state`."""
+from normct.train.objectives.base import Objective, Result, kl_loss, reconstruction_loss, sample
 
 
 class ContextRestoration(Objective):
@@ -200,6 +107,10 @@ class MultiTask(Objective):
             parts[f"accuracy_{name}"] = (head.argmax(1) == codes[:, i]).float().mean()
         return Result(loss, parts, (moved, moved, output), mean.detach())
 
+    def network(self, shared: dict[str, Any]) -> dict[str, Any]:
+        """Return the network's description, with the head."""
+        return super().network(shared) | {"head": True}
+
     def state(self) -> dict[str, float]:
         """Return ε and the sums it is measured from."""
         cross, rec = self._sums.tolist()
@@ -209,13 +120,3 @@ class MultiTask(Objective):
         """Take back the sums."""
         sums = [state["sum_cross_entropy"], state["sum_reconstruction"]]
         self._sums = torch.tensor(sums, dtype=torch.float64)
-
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    "vae_kl": Vae,
-    "cevae": CeVae,
-    "context_restoration": ContextRestoration,
-    "vae_pretrained": Vae,
-    "multitask_pretrained": MultiTask,
-}
-"""Method name (:data:`normct.common.registry.METHODS`) to objective."""
