@@ -113,7 +113,7 @@ PHI = ("Doe^John", "19700101", "ACC12345", "MRN777", "St Elsewhere", "20200202")
 
 
 def write_series(
-    folder, data, number=2, kernel="STANDARD", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), mri=False
+    folder, data, number=2, kernel="STANDARD", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), mri=False, bits=16
 ):
     """Write ``data`` (i, j, k), HU, as one axial series of 4×4×5 mm, full of names and dates."""
     import pydicom
@@ -142,6 +142,6 @@ def write_series(
         one.PixelSpacing, one.Rows, one.Columns = [4, 4], data.shape[1], data.shape[0]
         one.RescaleIntercept, one.RescaleSlope, one.RescaleType = -1024, 1, "HU"
         one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, bits, bits - 1, 0
         one.PixelData = np.clip(np.rint(data[:, :, k].T) + 1024, 0, 4095).astype("<u2").tobytes()
         one.save_as(folder / f"{number:03d}_{k:03d}.dcm", enforce_file_format=True)

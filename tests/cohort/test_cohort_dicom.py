@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from factories import PHI, head_hu, save_nifti, write_series
-from normct.cohort import dicom
+from normct.cohort import dicom, dicom_folder
 from normct.cohort.check import check_files
-from normct.cohort.dicom import Series, choose, folder_stamp
+from normct.cohort.dicom import Series, choose
+from normct.cohort.dicom_folder import folder_stamp
 from normct.cohort.importer import run_import
 from normct.cohort.table import load_participants
 from normct.common.errors import ConfigError, DataFault
@@ -91,6 +92,45 @@ def test_choice(name):
     assert choose([right, wrong], "sub-1")[0] is right
 
 
+# bits stored, slices gone, what is said; dcm2niix evens out 12-bit series only
+GAPS = {
+    "one of 12 bit": (12, [16], None),
+    "three of 12 bit": (
+        12,
+        [14, 15, 16],
+        "ct: slices are missing: a gap of 20 mm (limit 10 mm). Give",
+    ),
+    "one of 16 bit": (
+        16,
+        [16],
+        "ct: slices are missing or unevenly spaced, and cannot be put right. Give",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_missing_slices_never_squeeze_the_head(tmp_path, name):
+    bits, gone, message = GAPS[name]
+    write_series(tmp_path / "d", head_hu(), bits=bits)
+    for k in gone:
+        (tmp_path / "d" / f"002_{k:03d}.dcm").unlink()
+    record = run_import("sub-1", tmp_path / "d", None, tmp_path / "out")
+    if message:
+        assert record["reason"].startswith(message)
+    else:
+        assert record["shape"] == [48, 56, 32]
+        assert "slice distance evened out" in record["series"]
+
+
+def test_a_truncated_file_in_the_series(tmp_path):
+    write_series(tmp_path / "d", head_hu())
+    path = tmp_path / "d" / "002_016.dcm"
+    path.write_bytes(path.read_bytes()[:2500])
+    record = run_import("sub-1", tmp_path / "d", None, tmp_path / "out")
+    assert record["verdict"] == "set_aside"
+    assert record["reason"].startswith("ct: a folder without a readable DICOM series.")
+
+
 def test_kernel_text_that_could_hold_a_name_is_dropped():
     assert series("a.nii", ConvolutionKernel="Doe, John 1970").kernel is None
     assert "Doe" not in series("a.nii", ConvolutionKernel="Doe, John 1970").kind()
@@ -159,7 +199,7 @@ def test_a_file_that_may_not_be_read_sets_the_folder_aside(tmp_path, monkeypatch
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(dicom, "sha256", denied)
+    monkeypatch.setattr(dicom_folder, "sha256", denied)
     record = run_import("sub-1", tmp_path / "Doe", None, tmp_path / "out")
     assert record["reason"].startswith("ct: a file of the DICOM folder may not be read. Give read permission")
 

@@ -248,7 +248,7 @@ def test_ten_thousand_rows_open_the_table_only(tmp_path, settings, monkeypatch):
 def test_reading_the_table_imports_nothing_heavy():
     import subprocess
 
-    code = "import sys, normct.cohort.check, normct.cohort.dicom, normct.cohort.participants;"
+    code = "import sys, normct.cohort.check, normct.cohort.dicom_folder, normct.cohort.participants;"
     code += "print([m for m in ('numpy', 'pandas', 'nibabel', 'pydicom') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -1,6 +1,6 @@
 """Scans as they come, NIfTI or DICOM, to int16 HU on their own grid."""
 
-from normct.cohort.dicom import folder_stamp
+from normct.cohort.dicom_folder import folder_stamp
 from normct.cohort.faults import readable
 from normct.cohort.participants import digest, write_participants
 

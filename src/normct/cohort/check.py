@@ -87,7 +87,7 @@ def _mask_faults(people: Iterable[Scan], seen: Mapping[str, dict[str, Any]]) -> 
 
 def _twin_faults(people: Iterable[Scan], seen: dict[str, dict[str, Any]]) -> list[DataFault]:
     """Find scans whose bytes are another's."""
-    from normct.cohort import dicom
+    from normct.cohort import dicom_folder
 
     sizes = defaultdict(list)
     for person in people:
@@ -97,7 +97,7 @@ def _twin_faults(people: Iterable[Scan], seen: dict[str, dict[str, Any]]) -> lis
         for person in group:
             if "sha256" not in seen[person.ct]:
                 with suppress(DataFault):  # unreadable: no twin, and the import sets it aside
-                    seen[person.ct]["sha256"] = dicom.digest(Path(person.ct), person.participant_id)
+                    seen[person.ct]["sha256"] = dicom_folder.digest(Path(person.ct), person.participant_id)
     faults = []
     first: dict[str, str] = {}
     for person in people:

@@ -6,24 +6,24 @@ paths and series, so it is never logged.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normct.cohort.dicom_folder import REMEDY, require_ct, widest_gap
 from normct.common.errors import DataFault
-from normct.common.files import sha256
 
 if TYPE_CHECKING:
     from normct.cohort.nifti import Scan
 
-REMEDY = "Give a folder with one head CT series, uncompressed or JPEG-compressed DICOM"
+# of neighbouring slices; thicker shows too little
+MAX_SPACING_MM = 10.0
+WHOLE_SERIES = "Give the whole axial head series"
 HEAD = {"HEAD", "BRAIN", "SKULL", "HEADNECK"}
 VENDORS = ("GE", "Siemens", "Philips", "Canon", "Toshiba", "Hitachi", "Neusoft", "UIH")
 SOFT = re.compile(r"^(SOFT|STND|STANDARD|STD|DETAIL|U?[ABC]$|FC(0|1|2)\d|FC6[0-9]|BRAIN|HEAD)", re.IGNORECASE)
@@ -185,7 +185,7 @@ def choose(series: list[Series], subject: str) -> tuple[Series, str]:
     Raises
     ------
     DataFault
-        No CT, or localisers only.
+        No CT, localisers only, or slices missing.
     """
     ct = [s for s in series if str(s.meta.get("Modality", "CT")).upper() == "CT"]
     if not ct:
@@ -193,10 +193,12 @@ def choose(series: list[Series], subject: str) -> tuple[Series, str]:
             subject, "ct", "not CT: the DICOM files are of another modality", "Give the head CT series"
         )
     volumes = [s for s in ct if not s.localiser and len(s.shape) == 3 and s.shape[2] >= 3]
+    if volumes and not any(s.meta for s in volumes):  # dcm2niix gave up before it wrote the side file
+        fault = "slices are missing or unevenly spaced, and cannot be put right"
+        raise DataFault(subject, "ct", fault, WHOLE_SERIES)
+    volumes = [s for s in volumes if s.meta]
     if not volumes:
-        raise DataFault(
-            subject, "ct", "localisers or single slices only, no volume", "Give the whole axial head series"
-        )
+        raise DataFault(subject, "ct", "localisers or single slices only, no volume", WHOLE_SERIES)
     best = max(volumes, key=lambda s: (s.rank(), s.path.name))
     passed = [s for s in series if s is not best]
     why = f"{best.kind()}; chosen among {len(series)}" if passed else f"{best.kind()}; the only one"
@@ -226,6 +228,11 @@ def read_folder(folder: Path, subject: str, keep: bool = False) -> tuple[Scan, S
     require_ct(folder, subject)
     with tempfile.TemporaryDirectory(prefix="normct-") as out:
         chosen, why = choose(convert(folder, Path(out), subject), subject)
+        if (
+            gap := widest_gap(folder, chosen.meta)
+        ) > MAX_SPACING_MM:  # evened out, it would be invented brain
+            fault = f"slices are missing: a gap of {gap:.0f} mm (limit {MAX_SPACING_MM:.0f} mm)"
+            raise DataFault(subject, "ct", fault, WHOLE_SERIES)
         return read_scan(chosen.path, subject, "ct", keep), chosen, why
 
 
@@ -249,67 +256,3 @@ def acquisition(series: Series | None) -> dict[str, Any]:
         "tube_current_ma": _number(meta.get("XRayTubeCurrent"), 1, 3000),
         "vendor": next((name for name in VENDORS if name.upper() in maker), None),
     }
-
-
-def files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a DICOM folder and its subfolders, in order of name."""
-    yield from sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-
-
-def digest(folder: Path, subject: str) -> str:
-    """Return the SHA-256 of a folder's files, whatever their names and order.
-
-    Raises
-    ------
-    DataFault
-        A file that may not be read: converted without it, slices would be missing.
-    RuntimeError
-        The disk fails.
-    """
-    try:
-        digests = sorted(sha256(path) for path in files(folder))
-    except PermissionError:  # its message holds the path
-        fault = "a file of the DICOM folder may not be read"
-        raise DataFault(subject, "ct", fault, "Give read permission to all its files") from None
-    except OSError as error:  # a fault of the disk, not of the data
-        raise RuntimeError(f"{subject}: the DICOM folder cannot be read: {error.strerror}") from None
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def has_ct(folder: Path) -> bool:
-    """Whether any file is a CT image, by its header alone; stops at the first."""
-    import pydicom
-
-    for path in files(folder):
-        try:
-            data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "Rows"])
-        except Exception:  # noqa: S112  (pydicom raises anything on a file that is not DICOM)
-            continue
-        if data.get("Modality") == "CT" and data.get("Rows"):
-            return True
-    return False
-
-
-def require_ct(folder: Path, subject: str) -> list[Path]:
-    """Return the files of a folder that holds a CT image; raise :class:`DataFault` for any other."""
-    listed = list(files(folder))
-    if not listed:
-        raise DataFault(subject, "ct", "a DICOM folder without files", "Copy the series into it")
-    if not has_ct(folder):
-        raise DataFault(subject, "ct", "a DICOM folder without a readable CT image", REMEDY)
-    return listed
-
-
-def folder_stamp(path: str) -> str:
-    """Return a short hash of a folder's listing (names, sizes, times); empty for a file.
-
-    Snakemake sees a folder's own time only, which editing a file in place leaves alone.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return ""
-    total = hashlib.sha256()
-    for file in files(folder):
-        status = file.stat()
-        total.update(f"{file.relative_to(folder)}\x1f{status.st_size}\x1f{status.st_mtime_ns}\n".encode())
-    return total.hexdigest()[:12]

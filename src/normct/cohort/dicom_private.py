@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normct.cohort.dicom import Series, files
+from normct.cohort.dicom import Series
+from normct.cohort.dicom_folder import files
 
 UIDS = {
     "study": "StudyInstanceUID",
@@ -85,7 +86,8 @@ def source_instances(folder: Path, chosen: Series, affine: NDArray[np.float64]) 
     dict
         ``study, series, frame_of_reference`` (UIDs) and ``instances`` in order along the normal, each
         ``sop_class, sop_instance, position, orientation`` (DICOM patient coordinates, mm), ``spacing`` (row,
-        column), ``rows, columns, thickness`` (mm, 0 unknown). No instances when no series, or more than one, fits.
+        column), ``rows, columns, thickness`` (mm, 0 unknown). No instances when no series, or more than one,
+        fits.
     """
     import pydicom
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from normct.cohort.dicom import MAX_SPACING_MM
 from normct.common.errors import DataFault
 
 AIR = -1024
 # offset that scanners subtract from unsigned storage
 OFFSET = 1024
-MIN_SLICES, MIN_EXTENT_MM, MAX_SPACING_MM = 3, 60.0, 10.0
+MIN_SLICES, MIN_EXTENT_MM = 3, 60.0
 MAX_NON_FINITE = 0.01
 SAMPLE = 2_000_000
 

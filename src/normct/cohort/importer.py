@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normct.cohort import dicom, dicom_private, hu, nifti
+from normct.cohort import dicom, dicom_folder, dicom_private, hu, nifti
 from normct.common import cli
 from normct.common.errors import DataFault
 from normct.common.files import write_json
@@ -44,7 +44,7 @@ def _read_ct(path: Path, subject: str) -> tuple[nifti.Scan, dict[str, Any], dict
             "acquisition": dicom.acquisition(None),
         }
         return scan, record, dict(dicom_private.NONE)
-    digest = dicom.digest(path, subject)
+    digest = dicom_folder.digest(path, subject)
     scan, chosen, why = dicom.read_folder(path, subject, keep=True)
     log.info("%s: DICOM series: %s", subject, why)
     private = dicom_private.source_instances(path, chosen, scan.header.affine)

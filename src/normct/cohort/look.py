@@ -89,12 +89,12 @@ class File:
         }
 
     def _folder(self) -> dict[str, Any]:
-        from normct.cohort import dicom
+        from normct.cohort import dicom, dicom_folder
 
         if self.what != "ct":
             raise DataFault(self.subject, self.what, "a folder", "Give a NIfTI file")
         folder = Path(self.path)
-        listed = dicom.require_ct(folder, self.subject)
+        listed = dicom_folder.require_ct(folder, self.subject)
         # bytes are hashed only where another folder has the same size
         found: dict[str, Any] = {"folder_bytes": sum(p.stat().st_size for p in listed)}
         if self.grid:  # tilt correction changes it: only a conversion tells
