@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 from scipy import ndimage
 
@@ -40,6 +41,7 @@ TRAINED = {
     "vendors": ["GE"],
     "scanners": [scanner_mark("A")],
 }
+CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text("utf-8"))
 HEALTHY = [0.9, 1.0, 1.05, 1.2]
 
 
@@ -151,7 +153,7 @@ def write_subject(
     mask128 = small(brain) > 0.5
     usable = brain.sum(axis=(1, 2)) >= 10
     empty = np.zeros_like(brain)
-    image = np.where(mask128, 0.4, 0)
+    image = np.where(mask128, 0.4 + small(lesion) * delta / 80, 0)
     write_slices(
         folder / "slices.npz",
         SliceStore(subject, image.astype(np.float16), mask128, brain, empty, usable, False),
@@ -268,7 +270,8 @@ def arguments(root: Path, subject: str, **changes) -> list[str]:
 
 
 INDEX = {k: SETTINGS[k] for k in ("title", "method", "synthetic", "min_finding_ml", "voxel_fpr")} | {
-    "config": {"results_dir": "/home/someone/results", "cohort": {"participants": "/home/someone/p.tsv"}},
+    "config": CONFIG
+    | {"results_dir": "/home/someone/results", "cohort": {"participants": "/home/someone/p.tsv"}},
     "seeds": [0, 1],
     "code": "abc",
 }

@@ -9,33 +9,24 @@ import csv
 import hashlib
 import json
 import logging
-import platform
 import re
 import shutil
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from normct.common.cli import parser, run
-from normct.common.files import atomic, read_json, sha256, write_json
-from normct.common.registry import label
+from normct.common.files import atomic, read_json, write_json
+from normct.common.registry import METHODS, label
+from normct.handoff import history
 from normct.handoff.page import RESEARCH, SYNTHETIC, render
-from normct.handoff.sums import write_sums
+from normct.handoff.provenance import git_commit, provenance
+from normct.handoff.report_pdf import write_report
+from normct.handoff.sums import ZIP, write_sums, write_zip
+from normct.handoff.tables import write_csv, write_summary, write_tables
 
 SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 PAGED = ("test", "unlabelled")
-PACKAGES = ("normct", "numpy", "scipy", "nibabel", "torch", "antspyx", "nipype", "snakemake")
-# values that are places on someone's disk
-PLACES = {"results_dir", "new", "bundle", "participants", "atlas"}
-SUMMARY = [
-    *("rank", "participant_id", "status", "quality", "score", "percentile", "n_healthy", "n_below"),
-    *("higher_than_all", "marked_ml", "findings", "strongest", "words", "reasons"),
-]
-FINDINGS = [
-    *("participant_id", "number", "kind", "volume_ml", "mean", "peak", "unit"),
-    *("side", "level", "depth", "slice", "i", "j", "k", "words"),
-]
 
 
 def read_roles(path: Path) -> dict[str, str]:
@@ -55,31 +46,6 @@ def remove_stale(patients: Path, wanted: Iterable[str]) -> list[str]:
                 shutil.rmtree(path)
             removed.append(path.name)
     return removed
-
-
-def without_places(config: Any) -> Any:
-    """Return the configuration without paths; an own file is noted as given."""
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: ("given" if value else None) if key in PLACES else without_places(value)
-        for key, value in config.items()
-    }
-
-
-def _cell(value: Any) -> Any:
-    """Return a cell no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in "=+-@\t\r":
-        return "'" + value
-    return "n/a" if value is None else value
-
-
-def write_csv(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Write a table, atomically."""
-    with atomic(path) as part, part.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
 
 
 def collect(root: Path) -> dict[str, list[dict[str, Any]]]:
@@ -110,17 +76,13 @@ def collect(root: Path) -> dict[str, list[dict[str, Any]]]:
     return {"scored": scored, "aside": aside, "failed": failed}
 
 
-def provenance(settings: dict[str, Any], weights: list[Path], bundle: Path | None) -> dict[str, Any]:
-    """Return what made this hand-off: no host, no path, no time."""
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "config": without_places(settings["config"]),
-        "code": settings["code"],
-        "method": settings["method"],
-        "seeds": settings["seeds"],
-        "weights_sha256": {f"{p.parent.parent.name}/{p.parent.name}": sha256(p) for p in sorted(weights)},
-        "bundle_sha256": sha256(bundle / "bundle.json") if bundle else None,
-    }
+def false_in_healthy(scored: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return how many findings a healthy scan gets at the calibrated threshold, from any scan's record."""
+    counts = next((r["healthy_findings"] for r in scored if r["healthy_findings"]), None)
+    if counts is None:
+        return None
+    mean = counts["mean"][counts["factors"].index(1.0)]
+    return {"mean": f"{mean:.3g}", "size_ml": counts["size_ml"], "n_scans": counts["n_scans"]}
 
 
 def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Path | None) -> dict[str, int]:
@@ -148,69 +110,74 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     paged = [r["participant_id"] for r in (*scored, *aside, *failed) if r["page"]]
     for subject in remove_stale(out / "patients", paged):
         logging.info("removed the page of %s, which is no longer in the table", subject)
-    rows = [
-        {
-            **record,
-            "findings": len(record["findings"]) if "findings" in record else None,
-            "strongest": record["findings"][0]["words"] if record.get("findings") else None,
-            "reasons": "; ".join(record["reasons"]) or None,
-            "status": status,
-        }
-        for status, name in (("scored", "scored"), ("set_aside", "aside"), ("failed", "failed"))
-        for record in groups[name]
-    ]
-    write_csv(out / "summary.csv", SUMMARY, rows)
-    findings = [
-        {
-            **f,
-            "participant_id": r["participant_id"],
-            "unit": r["unit"],
-            **dict(zip("ijk", f["voxel"], strict=True)),
-        }
-        for r in scored
-        for f in r["findings"]
-    ]
-    write_csv(out / "findings.csv", FINDINGS, findings)
     made = provenance(settings, weights, bundle)
+    made["inputs_sha256"] = {r["participant_id"]: r["input_sha256"] for r in scored}
     # one name for one state of the results: the same scans, scores and settings give the same ID
-    state = json.dumps([made, scored, aside, failed], sort_keys=True, ensure_ascii=True)
-    made["handoff_id"] = hashlib.sha256(state.encode()).hexdigest()[:12]
-    write_json(out / "provenance.json", made)
+    text = json.dumps([made, scored, aside, failed], sort_keys=True, ensure_ascii=True)
+    handoff_id = hashlib.sha256(text.encode()).hexdigest()[:12]
+    date, changes = history.record(out, handoff_id, history.state(groups))
+    write_json(
+        out / "provenance.json", made | {"commit": git_commit(), "handoff_id": handoff_id, "date": date}
+    )
+    write_tables(out, groups, handoff_id)
+    write_csv(out / "changes.csv", history.CHANGES, changes)
     brief = [
         [{"participant_id": r["participant_id"], "reason": "; ".join(r["reasons"])} for r in g]
         for g in (failed, aside)
     ]
     write_json(
         out / "status.json",
-        {"made": [r["participant_id"] for r in scored], "failed": brief[0], "set_aside": brief[1]},
+        {
+            "handoff_id": handoff_id,
+            "date": date,
+            "made": [r["participant_id"] for r in scored],
+            "failed": brief[0],
+            "set_aside": brief[1],
+        },
     )
     shared = {
         "title": settings["title"],
         "synthetic": settings["synthetic"],
         "method": label(settings["method"]),
-        "handoff_id": made["handoff_id"],
+        "handoff_id": handoff_id,
+        "date": date,
         "n_healthy": scored[0]["n_healthy"] if scored else 0,
         "min_ml": settings["min_finding_ml"],
+        "healthy": false_in_healthy(scored),
         "fpr": f"{settings['voxel_fpr'] * 100:.2g}",
     }
     page = render("index.html.j2", "worklist.js", scored=scored, aside=aside, failed=failed, **shared)
-    guide = render_text(shared)
-    for name, text in (("README.txt", guide), ("index.html", page)):
+    texts = {
+        "README.txt": render_text("README.txt.j2", shared),
+        "methods.txt": render_text(
+            "methods.txt.j2", shared | made | {"citation": METHODS[settings["method"]].citation}
+        ),
+        "index.html": page,
+    }
+    for name, text in texts.items():
         with atomic(out / name) as part:
             part.write_text(text, "utf-8")
+    write_summary(out / "summary.json", groups, shared, RESEARCH)
+    with atomic(out / "report.pdf") as part:
+        write_report(part, groups, out / "patients", shared)
+    for subject in paged:
+        history.stamp_page(out / "patients" / subject / "index.html", handoff_id, date)
+    (out / ZIP).unlink(missing_ok=True)
     write_sums(out)
+    if settings["config"].get("handoff", {}).get("zip"):
+        write_zip(out)
     return {"scored": len(scored), "set aside": len(aside), "failed": len(failed)}
 
 
-def render_text(values: dict[str, Any]) -> str:
-    """Return the guide for the clinician, plain text."""
+def render_text(template: str, values: dict[str, Any]) -> str:
+    """Return a page of plain text: the guide for the clinician, the methods."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # plain text, not HTML: nothing to escape
     loader = PackageLoader("normct.handoff")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
     words = {"research": RESEARCH, "synthetic_words": SYNTHETIC}
-    return environment.get_template("README.txt.j2").render(**values, **words) + "\n"
+    return environment.get_template(template).render(**values, **words) + "\n"
 
 
 def main(argv: list[str] | None = None) -> None:

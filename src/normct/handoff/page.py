@@ -63,6 +63,7 @@ def render(template: str, script: str | None, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(
+        stamp=f"{values['handoff_id']}, {values['date']}" if "handoff_id" in values else "not yet listed",
         policy=policy,
         style=Markup(style),  # noqa: S704  # our own files, hashed above
         script=Markup(code),  # noqa: S704

@@ -95,6 +95,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "threshold": drawn["threshold"],
         "unit": settings.unit,
         "marked_ml": drawn["marked_ml"],
+        "input_sha256": read_json(sources.record).get("sha256"),
         "out_of_scope": drawn["warnings"],
         "healthy_findings": score.false_findings,
         "findings": drawn["listed"],

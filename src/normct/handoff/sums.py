@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import zipfile
 from pathlib import Path
 
 from normct.common.files import atomic, sha256
 
 NAME = "SHA256SUMS"
+ZIP = "handoff.zip"
+EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def listed_files(folder: Path) -> list[str]:
@@ -22,7 +26,7 @@ def listed_files(folder: Path) -> list[str]:
             path = Path(parent) / name
             if not name.startswith(".") and not path.is_symlink():
                 found.append(path.relative_to(folder).as_posix())
-    return sorted(name for name in found if name != NAME)
+    return sorted(name for name in found if name not in {NAME, ZIP})
 
 
 def write_sums(folder: str | Path) -> None:
@@ -31,6 +35,20 @@ def write_sums(folder: str | Path) -> None:
     lines = [f"{sha256(folder / name)}  {name}\n" for name in listed_files(folder)]
     with atomic(folder / NAME) as part:
         part.write_text("".join(lines), "utf-8")
+
+
+def write_zip(folder: str | Path) -> None:
+    """Pack the hand-off, checksums included, into ``handoff.zip``; the same files give the same bytes."""
+    folder = Path(folder)
+    with atomic(folder / ZIP) as part, zipfile.ZipFile(part, "w") as packed:
+        for name in [*listed_files(folder), NAME]:
+            # pictures and NIfTI files are compressed already
+            tight = name.endswith((".gz", ".jpg", ".pdf"))
+            entry = zipfile.ZipInfo(f"handoff/{name}", EPOCH)
+            entry.compress_type = zipfile.ZIP_STORED if tight else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with (folder / name).open("rb") as source, packed.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
 
 
 def check_sums(folder: str | Path) -> list[str]:

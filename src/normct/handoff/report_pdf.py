@@ -1,0 +1,151 @@
+"""``report.pdf``: a page a scan for the file, with its key slice, score, findings and limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from matplotlib import get_data_path
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader, simpleSplit
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+
+from normct.handoff.page import RESEARCH, SYNTHETIC
+
+WIDTH, HEIGHT = A4
+LEFT, RIGHT = 18 * mm, WIDTH - 18 * mm
+LISTED = 10
+PLAIN, BOLD = "NormCT", "NormCT-Bold"
+LIMITS = (
+    "The model looks inside the brain mask only and names no disease. A low score is no evidence of health: "
+    "small aneurysms, thin subarachnoid or subdural blood, early ischaemia and anything as dense as its "
+    "surroundings can be missed. False findings are expected in every scan, most at the brain's rim."
+)
+
+
+class Page:
+    """A page that is written from the top down."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        self.canvas, self.y = canvas, HEIGHT - 18 * mm
+
+    def text(self, words: str, size: float = 10, font: str = PLAIN, indent: float = 0) -> None:
+        """Write a paragraph, broken into lines."""
+        for line in simpleSplit(words, font, size, RIGHT - LEFT - indent):
+            self.y -= size * 1.35
+            self.canvas.setFont(font, size)
+            self.canvas.drawString(LEFT + indent, self.y, line)
+
+    def gap(self, points: float = 6) -> None:
+        """Leave a space."""
+        self.y -= points
+
+    def picture(self, path: Path) -> None:
+        """Place a picture across the page."""
+        image = ImageReader(str(path))
+        width, height = image.getSize()
+        scale = min((RIGHT - LEFT) / width, 95 * mm / height)
+        self.y -= height * scale + 4
+        self.canvas.drawImage(image, LEFT, self.y, width * scale, height * scale)
+
+
+def _frame(page: Page, shared: dict[str, Any], heading: str) -> None:
+    page.text(RESEARCH, 10, BOLD)
+    if shared["synthetic"]:
+        page.text(SYNTHETIC, 10, BOLD)
+    page.gap()
+    page.text(heading, 16, BOLD)
+    page.text(f"{shared['title']}. Hand-off {shared['handoff_id']}, {shared['date']}.", 9)
+    page.gap()
+
+
+def _scan(page: Page, record: dict[str, Any], folder: Path, shared: dict[str, Any]) -> None:
+    _frame(page, shared, record["participant_id"])
+    page.text(f"Anomaly score {record['words']} ({shared['method']}). Rank {record['rank']}.", 11, BOLD)
+    page.text("Quality: " + "; ".join([record["quality"], *record["reasons"]]))
+    for text in record["out_of_scope"]:
+        page.text(f"Unlike the training scans: {text}.")
+    page.gap()
+    picture = folder / record["participant_id"] / "key_slice.jpg"
+    if picture.is_file():
+        page.picture(picture)
+        page.text(
+            "Original; overlay (orange denser, blue less dense than expected); healthy reconstruction. "
+            "Slice of the first finding. Image left is the patient's right.",
+            8,
+        )
+    page.gap()
+    page.text(f"Findings of {shared['min_ml']} mL or more", 12, BOLD)
+    if not record["findings"]:
+        page.text("None. That does not mean that the scan is normal.")
+    for f in record["findings"][:LISTED]:
+        values = f"slice {f['slice']}; mean {f['mean']:+.0f}, peak {f['peak']:+.0f} {record['unit']}"
+        page.text(f"{f['number']}. {f['words']} ({values})", 9.5)
+    if len(record["findings"]) > LISTED:
+        page.text(f"and {len(record['findings']) - LISTED} more, see findings.csv", 9.5)
+    page.gap()
+    page.text(LIMITS, 8.5)
+
+
+@contextmanager
+def _dated(date: str) -> Iterator[None]:
+    """Have reportlab, which asks SOURCE_DATE_EPOCH, date the file with the hand-off's own date."""
+    made = datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+    before = os.environ.get("SOURCE_DATE_EPOCH")
+    os.environ["SOURCE_DATE_EPOCH"] = str(int(made.timestamp()))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SOURCE_DATE_EPOCH"]
+        else:
+            os.environ["SOURCE_DATE_EPOCH"] = before
+
+
+def write_report(
+    path: Path, groups: dict[str, list[dict[str, Any]]], folder: Path, shared: dict[str, Any]
+) -> None:
+    """Write the report; the same results give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        ``report.pdf``.
+    groups : dict
+        ``scored``, ``aside`` and ``failed`` records.
+    folder : Path
+        ``patients``, with each scan's ``key_slice.jpg``.
+    shared : dict
+        ``title, synthetic, method, handoff_id, date, min_ml``.
+    """
+    fonts = Path(get_data_path()) / "fonts" / "ttf"
+    for name, file in ((PLAIN, "DejaVuSans.ttf"), (BOLD, "DejaVuSans-Bold.ttf")):
+        pdfmetrics.registerFont(TTFont(name, str(fonts / file)))
+    with _dated(shared["date"]):
+        canvas = Canvas(str(path), pagesize=A4, invariant=1, pageCompression=1)
+    canvas.setTitle(f"{shared['title']}: hand-off {shared['handoff_id']}")
+    canvas.setAuthor("NormCT")
+    for record in groups["scored"]:
+        _scan(Page(canvas), record, folder, shared)
+        canvas.showPage()
+    without = [(r, "failed") for r in groups["failed"]] + [(r, "set aside") for r in groups["aside"]]
+    page = None
+    for record, why in without:
+        if page is None or page.y < 40 * mm:
+            if page is not None:
+                canvas.showPage()
+            page = Page(canvas)
+            _frame(page, shared, "Scans without a result")
+        page.text(f"{record['participant_id']} ({why}): {'; '.join(record['reasons'])}")
+    if page is not None or not groups["scored"]:
+        if page is None:
+            _frame(Page(canvas), shared, "No scans")
+        canvas.showPage()
+    canvas.save()
