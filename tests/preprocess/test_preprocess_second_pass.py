@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from normct.common.anatomy import atlas_affine, ct_atlas
+from normct.common.anatomy import ct_atlas
 from normct.common.errors import NormctError
 from normct.common.files import read_json, write_json
 from normct.common.geometry import read_transform, resample, write_transform
@@ -22,11 +22,16 @@ def posed(turn: float, shift: tuple[float, float, float]) -> np.ndarray:
     return rigid(np.append(angles, shift), np.array([0.0, -20, 10]), np.zeros(3))
 
 
-def scanned(points: np.ndarray) -> tuple[Volume, Volume]:
-    """The atlas brain as a scan in a pose: image and mask on a 1 mm grid that holds it."""
-    image, mask = ct_atlas()
-    grid = atlas_affine()
-    shape, inverse = image.data.shape, np.linalg.inv(points)
+@pytest.fixture(scope="module")
+def atlas() -> tuple[Volume, Volume]:
+    return ct_atlas()
+
+
+def scanned(atlas: tuple[Volume, Volume], points: np.ndarray, step: int) -> tuple[Volume, Volume]:
+    """The atlas brain as a scan in a pose: image and mask on a grid of ``step`` mm that holds it."""
+    image, mask = atlas
+    grid = image.affine @ np.diag([step, step, step, 1.0])
+    shape, inverse = tuple(n // step for n in image.data.shape), np.linalg.inv(points)
     brain = resample(image, shape, grid, inverse, 1).data
     inside = resample(mask, shape, grid, inverse, 0).data
     return (
@@ -36,9 +41,9 @@ def scanned(points: np.ndarray) -> tuple[Volume, Volume]:
 
 
 @pytest.fixture(scope="module")
-def scan() -> tuple[np.ndarray, Volume, Volume]:
+def scan(atlas) -> tuple[np.ndarray, Volume, Volume]:
     points = posed(8.0, (3.0, -4.0, 2.0))
-    return points, *scanned(points)
+    return points, *scanned(atlas, points, 2)
 
 
 def put(folder: Path, points: np.ndarray, brain: Volume, mask: Volume, record: dict) -> Path:
@@ -56,13 +61,13 @@ RECORD = {
 NOTHING = dict.fromkeys(RECORD)
 
 
-def test_mean_of_one_brain_in_two_poses_is_that_brain(tmp_path, scan):
-    atlas, atlas_mask = ct_atlas()
+def test_mean_of_one_brain_in_two_poses_is_that_brain(tmp_path, atlas, scan):
+    image_there, atlas_mask = atlas
     write_volume(tmp_path / "atlas_mask.nii.gz", atlas_mask)
     far = posed(-5.0, (-6.0, 2.0, 1.0))
     records = [
         put(tmp_path / "sub-a", *scan, RECORD),
-        put(tmp_path / "sub-b", far, *scanned(far), RECORD),
+        put(tmp_path / "sub-b", far, *scanned(atlas, far, 2), RECORD),
         # a brain whose first registration failed, and a scan that was set aside, stay out
         put(tmp_path / "sub-c", np.eye(4), *scan[1:], RECORD | {"overlap_dice": 0.6}),
         put(tmp_path / "sub-d", np.eye(4), *scan[1:], NOTHING),
@@ -72,13 +77,13 @@ def test_mean_of_one_brain_in_two_poses_is_that_brain(tmp_path, scan):
     mean_brain.main([*names, "--inputs-file", str(tmp_path / "records.txt")])
     image, mask = read_volume(names[0]), read_volume(names[1], None)
     both = (mask.data > 0) & (atlas_mask.data > 0)
-    assert 2 * both.sum() / ((mask.data > 0).sum() + (atlas_mask.data > 0).sum()) > 0.98
-    assert np.abs(image.data - atlas.data)[both].mean() < 3.0
+    assert 2 * both.sum() / ((mask.data > 0).sum() + (atlas_mask.data > 0).sum()) > 0.97
+    assert np.abs(image.data - image_there.data)[both].mean() < 3.0
     assert not image.data[mask.data == 0].any()
 
 
-def test_no_registered_training_brain_is_an_error_in_words(tmp_path, scan):
-    write_volume(tmp_path / "atlas_mask.nii.gz", ct_atlas()[1])
+def test_no_registered_training_brain_is_an_error_in_words(tmp_path, atlas, scan):
+    write_volume(tmp_path / "atlas_mask.nii.gz", atlas[1])
     record = put(tmp_path / "sub-a", *scan, NOTHING)
     (tmp_path / "records.txt").write_text(f"{record}\n")
     names = [str(tmp_path / n) for n in ("mean.nii.gz", "mean_mask.nii.gz", "atlas_mask.nii.gz")]
@@ -87,10 +92,10 @@ def test_no_registered_training_brain_is_an_error_in_words(tmp_path, scan):
     assert not (tmp_path / "mean.nii.gz").exists()
 
 
-def test_refinement_starts_from_the_first_pose_and_ends_nearer_the_truth(tmp_path, scan):
-    truth, brain, mask = scan
+def test_refinement_starts_from_the_first_pose_and_ends_nearer_the_truth(tmp_path, atlas):
+    truth = posed(8.0, (3.0, -4.0, 2.0))
+    brain, mask = scanned(atlas, truth, 1)
     near = posed(11.0, (5.0, -5.0, 3.0))
-    atlas = ct_atlas()
     put(tmp_path, near, brain, mask, RECORD)
     for name, volume in zip(("atlas", "atlas_mask"), atlas, strict=True):
         write_volume(tmp_path / f"{name}.nii", volume)
@@ -115,10 +120,10 @@ def test_refinement_starts_from_the_first_pose_and_ends_nearer_the_truth(tmp_pat
     assert record["overlap_dice"] > 0.97
 
 
-def test_a_scan_without_a_brain_is_passed_on(tmp_path):
+def test_a_scan_without_a_brain_is_passed_on(atlas):
     nothing = Volume(np.zeros((1, 1, 1), np.int16), np.eye(4))
     first = refine.Registration(**NOTHING)
-    matrix, record, moved = refine.second_pass((nothing, nothing), ct_atlas(), ct_atlas(), np.eye(4), first)
+    matrix, record, moved = refine.second_pass((nothing, nothing), atlas, atlas, np.eye(4), first)
     assert np.array_equal(matrix, np.eye(4))
     assert record == first
     assert set(moved.values()) == {None}

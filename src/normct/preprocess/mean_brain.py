@@ -1,8 +1,8 @@
 """The mean of the registered training brains, which a second rigid pass registers every brain to.
 
 A cohort's own mean has its scanner's contrast and its patients' anatomy, and fits better than an atlas of
-other heads. Training brains are registered to a mean they helped to make: that moves a pose by less than a
-degree, and no score of a training scan is ever used.
+other heads. Training brains are registered to a mean they helped to make: that moves a pose by a
+degree or so, and no score of a training scan is ever used.
 """
 
 from __future__ import annotations

@@ -13,8 +13,10 @@ from scipy import ndimage
 
 from normct.common.files import atomic
 from normct.common.volumes import Volume
+from normct.preprocess.pose import crop
 
 SCALE = 2
+MARGIN = 14  # voxels around the atlas brain
 WINDOW = (0.0, 80.0)
 BRAIN, ATLAS, INK = (
     (255, 176, 0),
@@ -45,8 +47,8 @@ def sample(volume: Volume, world: NDArray[np.float64], order: int, fill: float) 
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Inner border of a 2-D mask, one pixel wide."""
-    return mask & ~ndimage.binary_erosion(mask)
+    """Inner border of a 2-D mask, two pixels wide: it must survive the page's small pictures."""
+    return mask & ~ndimage.binary_erosion(mask, iterations=2)
 
 
 def panel(
@@ -93,6 +95,8 @@ def draw(
     matrix : ndarray
         Shape (4, 4): atlas point to scan point.
     """
+    # a brain that lies far outside the atlas is cut off, and plainly wrong
+    atlas_mask = crop(atlas_mask, atlas_mask.data > 0, margin=MARGIN)
     inside = np.argwhere(atlas_mask.data > 0)
     # beside the midplane, which shows the falx; the axial plane lies at the basal ganglia
     at = (int(inside[:, 0].mean()) + 8, int(inside[:, 1].mean()), int(np.quantile(inside[:, 2], 0.45)))
