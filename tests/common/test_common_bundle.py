@@ -54,6 +54,7 @@ def bundle(tmp_path: Path) -> Path:
         "atlas.nii.gz": source / "atlas",
         "atlas_mask.nii.gz": source / "atlas",
         "statistical_atlas.npz": source / "statistical.npz",
+        "reference.npz": source / "statistical.npz",
         "calibration.json": source / "calibration.json",
     }
     write_bundle(tmp_path / "bundle", FIELDS, files, {"model_card.md": "# tiny\n"})

@@ -11,7 +11,16 @@ from factories import make_store
 from normct.common.files import write_json
 from normct.common.slices import empty_store, write_slices
 from normct.models import build_model, save_model
-from normct.score import bundle, calibrate, combine, export, infer, statistical_atlas
+from normct.score import (
+    build_reference,
+    bundle,
+    calibrate,
+    calibrated_map,
+    combine,
+    export,
+    infer,
+    statistical_atlas,
+)
 
 ROLES = {
     "sub-t1": "train",
@@ -30,6 +39,18 @@ SCORE = {
     "head": {"combine": "mean", "anomaly": "1-p"},
     "voxel_fpr": 0.01,
     "statistical_atlas": {"prior_scans": 4, "sd_floor": 0.02},
+    "calibrated": {
+        "smooth_mm": {"axial": 2.5, "in_plane": 2.5},
+        "prior_scans": 4,
+        "band_mm": 8,
+        "use_stop": True,
+        "centre": True,
+        "pool_share": 0.01,
+        "position_mm": 8,
+        "slice_smooth_mm": 3,
+        "volume_share": 0.1,
+    },
+    "fusion": ["statistical_atlas", "networks"],
     "bundle_name": "tiny",
 }
 CONFIG = {
@@ -55,6 +76,8 @@ def write_cohort(root: Path) -> None:
         write_slices(folder / "slices.npz", store)
         measures = {"slice_thickness_mm": 5.0 + number, "noise_hu": 4.0, "pitch_deg": 0.0, "mi": None}
         record = {"participant_id": subject, "verdict": "fail" if aside else "pass", "reasons": []}
+        (root / "cohort" / subject).mkdir(parents=True)
+        write_json(root / "cohort" / subject / "import.json", {"acquisition": {"kernel": "standard"}})
         write_json(folder / "quality.json", record | {"measures": {} if aside else measures})
     for method, seed in NETWORKS:
         torch.manual_seed(10 * seed + len(method))
@@ -96,10 +119,29 @@ def run_combine(root: Path, subject: str, settings: dict, out: Path) -> None:
     """Combine one scan through the command line."""
     combine.main(
         [str(root / f"score/raw/{subject}.npz"), str(root / f"preprocess/{subject}/quality.json"),
-         str(out / "calibration.json"), "--row", row(subject), "--settings", json.dumps(settings),
+         str(out / "calibration.json"), "--pooled", str(root / f"score/pooled/{subject}.npz"),
+         "--left-out", str(out / "left_out.npz"), "--row", row(subject), "--settings", json.dumps(settings),
          "--table", str(out / f"subjects/{subject}.parquet"),
          "--volumes", str(out / f"subjects/{subject}.json")]
     )  # fmt: skip
+
+
+def run_z(root: Path, calibrators: list[str], subjects: list[str]) -> None:
+    """Make the reference and every scan's z maps."""
+    score, preprocess = root / "score", str(root / "preprocess")
+    build_reference.main(
+        [str(score), preprocess, "--calibrate", *calibrators, "--patients", *calibrators,
+         "--settings", json.dumps(SCORE["calibrated"]), "--reference", str(score / "reference.npz"),
+         "--sums", str(score / "reference_sums.npz")]
+    )  # fmt: skip
+    for subject in subjects:
+        own = [subject] if subject in calibrators else []
+        reference = "reference_sums.npz" if own else "reference.npz"
+        calibrated_map.main(
+            [subject, str(score), preprocess, str(score / reference), "--own", *own, "--settings",
+             json.dumps(SCORE), "--maps", str(score / f"calibrated/{subject}.npz"),
+             "--pooled", str(score / f"pooled/{subject}.npz")]
+        )  # fmt: skip
 
 
 def run_stage(root: Path) -> None:
@@ -121,10 +163,15 @@ def run_stage(root: Path) -> None:
              "--raw", str(score / f"raw/{subject}.npz"), "--maps", str(score / f"maps/{subject}.npz")]
         )  # fmt: skip
     calibrators = [s for s, role in ROLES.items() if role == "calibrate"]
+    run_z(root, calibrators, held_out)
     calibrate.main(
         [
             str(score),
             str(score / "calibration.json"),
+            "--left-out",
+            str(score / "left_out.npz"),
+            "--patients",
+            *calibrators,
             "--subjects",
             *calibrators,
             "--preprocess",
@@ -145,5 +192,6 @@ def run_stage(root: Path) -> None:
          "--atlas", str(root / "preprocess/atlas/atlas.nii.gz"),
          "--atlas-mask", str(root / "preprocess/atlas/atlas_mask.nii.gz"),
          "--statistical-atlas", str(score / "statistical_atlas.npz"),
-         "--calibration", str(score / "calibration.json"), "--settings", settings]
+         "--calibration", str(score / "calibration.json"), "--reference", str(score / "reference.npz"),
+         "--settings", settings]
     )  # fmt: skip

@@ -90,7 +90,7 @@ def test_few_scans_are_warned_of_and_counted(scored):
     assert calibration["n_healthy"] == 2
     assert calibration["warning"].startswith("2 healthy calibration scans")
     healthy = calibration["healthy"]
-    assert set(healthy["multitask_pretrained"]) == {"thesis", "head", "residual"}
+    assert set(healthy["multitask_pretrained"]) == {"thesis", "head", "residual", "calibrated"}
     assert set(healthy["vae_kl"]["thesis"]) == {"0", "1", "all"}
     assert all(
         len(v) == 2 for scores in healthy.values() for seeds in scores.values() for v in seeds.values()

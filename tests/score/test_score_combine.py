@@ -59,7 +59,7 @@ def test_table_has_every_slice_and_the_contract_columns(scored):
     assert tuple(frame.columns) == COLUMNS
     groups = frame.groupby(["method", "score", "seed"])
     assert (groups.size() == 155).all()
-    assert set(frame["method"]) == {"vae_kl", "multitask_pretrained", *TRIVIAL} - {"acquisition"}
+    assert set(frame["method"]) == {"vae_kl", "multitask_pretrained", "fused", *TRIVIAL} - {"acquisition"}
     assert set(frame.query("score == 'trivial'")["seed"]) == {"n/a"}
     assert not frame["value"].isna().any()
     assert (
@@ -74,7 +74,7 @@ def test_volume_score_is_the_mean_over_usable_slices(scored):
     volumes = {(v["method"], v["score"], v["seed"]): v for v in record["volumes"]}
     usable = frame[frame["usable"]].groupby(["method", "score", "seed"])["value"].mean()
     for key, volume in volumes.items():
-        if key[0] != "acquisition":
+        if key[0] != "acquisition" and key[1] not in {"calibrated", "fused"}:
             assert volume["value"] == pytest.approx(usable[key])
     assert ("acquisition", "trivial", "n/a") in volumes
     assert ("slice_position", "trivial", "n/a") not in volumes
@@ -92,11 +92,12 @@ def test_calibration_scans_are_not_ranked_against_themselves(scored):
 def test_other_lambda_needs_calibration_and_combination_only(scored, tmp_path):
     settings = SCORE | {"lambda": 1.0, "head": {"combine": "product", "anomaly": "1-p"}}
     score = tmp_path / "score"
-    for folder in ("raw", "maps"):
+    for folder in ("raw", "maps", "calibrated", "pooled"):
         shutil.copytree(scored / "score" / folder, score / folder)
     calibrators = [s for s, role in ROLES.items() if role == "calibrate"]
-    arguments = [str(score), str(score / "calibration.json"), "--subjects", *calibrators, "--settings"]
-    calibrate.main([*arguments, json.dumps(settings)])
+    arguments = [str(score), str(score / "calibration.json"), "--left-out", str(score / "left_out.npz")]
+    people = ["--subjects", *calibrators, "--patients", *calibrators]
+    calibrate.main([*arguments, *people, "--settings", json.dumps(settings)])
     run_combine(scored, "sub-x1", settings, score)
     frame = table(tmp_path)
     np.testing.assert_array_equal(

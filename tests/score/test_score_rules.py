@@ -19,7 +19,7 @@ from score.score_case import CONFIG, ROLES, SCORE, write_cohort
 pytestmark = pytest.mark.slow
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "score.smk"
 HARNESS = """
-import json, sys
+import json, shlex, sys
 from types import SimpleNamespace
 from pathlib import Path
 from normct.common.bundle import read_bundle_config
@@ -27,10 +27,11 @@ from normct.common.codehash import code_hash as code
 
 BUNDLE, SYNTHETIC, ROOT = config.get("bundle"), True, config["root"]
 PARTICIPANTS = [
-    SimpleNamespace(participant_id=i, role=r, group="healthy", pathology=None, patient=i,
+    SimpleNamespace(participant_id=i, role=r, group="healthy", pathology=None, patient=i, age=50, scanner="A",
                     split={{"test": "test", "train": "train", "unlabelled": None}}.get(r, "val"))
     for i, r in config["roles"].items()
 ]
+listed = shlex.join
 BY_ID = {{p.participant_id: p for p in PARTICIPANTS}}
 shell.prefix(f"export PATH={{str(Path(sys.executable).parent)!r}}:$PATH; set -euo pipefail; ")
 wildcard_constraints: subject="sub-[A-Za-z0-9]+"
@@ -54,7 +55,7 @@ def snakemake(folder: Path, config: dict, *arguments: str) -> str:
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rules")
     write_cohort(folder / "R")
-    roles = {s: role for s, role in ROLES.items() if s not in {"sub-t2", "sub-c2"}}
+    roles = {s: role for s, role in ROLES.items() if s != "sub-t2"}
     config = ONE_NETWORK | {"root": "R", "roles": roles}
     snakemake(folder, config, "R/score/slices.csv.gz", "R/score/bundle/bundle.json")
     return folder, config
@@ -73,6 +74,12 @@ def test_changed_lambda_reruns_no_inference(finished):
     said = snakemake(folder, changed, "--dry-run", "R/score/slices.csv.gz")
     assert "score_combine" in said
     assert "score_calibrate" in said
+    assert "score_infer" not in said
+    assert "score_zmap" not in said
+    pooled = SCORE | {"calibrated": SCORE["calibrated"] | {"pool_share": 0.02}}
+    said = snakemake(folder, config | {"score": pooled}, "--dry-run", "R/score/slices.csv.gz")
+    assert "score_zmap" in said
+    assert "score_reference" not in said
     assert "score_infer" not in said
     assert "score_infer" in snakemake(
         folder, config | {"score": SCORE | {"transforms": "all"}}, "--dry-run", "R/score/slices.csv.gz"

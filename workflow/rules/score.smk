@@ -14,6 +14,8 @@ SCORE_CONFIG = read_bundle_config(BUNDLE, config) if BUNDLE else config
 SCORE_METHODS = read_manifest(BUNDLE)["methods"] if BUNDLE else config["train"]["methods"]
 SCORE_SEEDS = read_manifest(BUNDLE)["seeds"] if BUNDLE else config["train"]["seeds"]
 STATISTICAL_ATLAS = str(FROZEN.statistical_atlas) if BUNDLE else f"{ROOT}/score/statistical_atlas.npz"
+REFERENCE = str(FROZEN.reference) if BUNDLE else f"{ROOT}/score/reference.npz"
+REFERENCE_SUMS = f"{ROOT}/score/reference_sums.npz"
 CALIBRATION = str(FROZEN.calibration) if BUNDLE else f"{ROOT}/score/calibration.json"
 
 
@@ -35,6 +37,14 @@ EXPORTED = SCORED if BUNDLE else [p.participant_id for p in PARTICIPANTS if p.sp
 CALIBRATORS = [p.participant_id for p in PARTICIPANTS if p.role == "calibrate"] or [
     p.participant_id for p in PARTICIPANTS if p.role == "stop"
 ]
+STOPPERS = [
+    p.participant_id for p in PARTICIPANTS if p.role == "stop" and p.participant_id not in CALIBRATORS
+]
+# what makes the z maps apart from what makes scores of them, so that pooling reruns no reference
+REFERENCE_KEYS = ("smooth_mm", "prior_scans", "band_mm", "use_stop")
+REFERENCE_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in REFERENCE_KEYS}
+POOL_KEYS = ("position_mm", "slice_smooth_mm", "volume_share")
+POOL_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in POOL_KEYS}
 SCORE_INTENSITY = {k: SCORE_CONFIG["preprocess"]["slices"][k] for k in ("normalisation", "window")}
 # what new scans are registered to in a second pass
 BUNDLED_MEAN = [
@@ -42,6 +52,28 @@ BUNDLED_MEAN = [
     for name in ("mean_brain", "mean_brain_mask")
     if config["preprocess"]["register"].get("second_pass")
 ]
+
+
+def patient_of(subject) -> str:
+    """Return whose scan it is."""
+    return BY_ID[subject].patient or subject
+
+
+def own_scans(subject, made) -> list[str]:
+    """Return the scans among `made`, which the reference is built from, that show the subject's patient."""
+    return [] if BUNDLE else [s for s in made if patient_of(s) == patient_of(subject)]
+
+
+def z_inputs(wildcards) -> dict:
+    """Return a scan's maps and slices, its patient's own in the reference, and the reference without or with them."""
+    own = own_scans(wildcards.subject, CALIBRATORS + STOPPERS)
+    scans = list(dict.fromkeys([wildcards.subject, *own]))
+    return {
+        "raw": f"{ROOT}/score/raw/{wildcards.subject}.npz",
+        "maps": [f"{ROOT}/score/maps/{s}.npz" for s in scans],
+        "slices": [f"{ROOT}/preprocess/{s}/slices.npz" for s in scans],
+        "reference": REFERENCE_SUMS if own else REFERENCE,
+    }
 
 
 rule score_infer:
@@ -78,10 +110,44 @@ rule score_infer:
         " --raw {output.raw:q} --maps {output.maps:q} > {log:q} 2>&1"
 
 
+rule score_zmap:
+    """One scan's residual maps as z against the healthy reference, its own patient left out, and their top values."""
+    input:
+        unpack(z_inputs),
+    output:
+        maps=f"{ROOT}/score/calibrated/{{subject}}.npz",
+        pooled=f"{ROOT}/score/pooled/{{subject}}.npz",
+    log:
+        f"{ROOT}/logs/score/zmap/{{subject}}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1500 * attempt,
+        runtime=20,
+    params:
+        score=f"{ROOT}/score",
+        preprocess=f"{ROOT}/preprocess",
+        own=lambda wc: shlex.join(own_scans(wc.subject, CALIBRATORS)),
+        own_stop=lambda wc: shlex.join(own_scans(wc.subject, STOPPERS)),
+        settings=json.dumps(
+            {
+                "calibrated": REFERENCE_SETTINGS
+                | {k: SCORE_CONFIG["score"]["calibrated"][k] for k in ("centre", "pool_share")},
+                "fusion": SCORE_CONFIG["score"]["fusion"],
+            }
+        ),
+        code=code("normct.score.calibrated_map"),
+    shell:
+        "python -m normct.score.calibrated_map {wildcards.subject} {params.score:q} {params.preprocess:q}"
+        " {input.reference:q} --own {params.own} --own-stop {params.own_stop} --settings {params.settings:q}"
+        " --maps {output.maps:q} --pooled {output.pooled:q} > {log:q} 2>&1"
+
+
 rule score_combine:
-    """From one scan's raw measures to its slice scores and volume scores."""
+    """From one scan's raw measures and pooled z to its slice scores and volume scores."""
     input:
         raw=f"{ROOT}/score/raw/{{subject}}.npz",
+        pooled=f"{ROOT}/score/pooled/{{subject}}.npz",
+        left_out=[] if BUNDLE else f"{ROOT}/score/left_out.npz",
         quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
         calibration=CALIBRATION,
     output:
@@ -100,11 +166,14 @@ rule score_combine:
                 for k in ("group", "pathology", "split", "role", "patient")
             }
         ),
-        settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")}),
+        settings=json.dumps(
+            {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")} | {"calibrated": POOL_SETTINGS}
+        ),
+        left_out="" if BUNDLE else f"--left-out {ROOT}/score/left_out.npz",
         code=code("normct.score.combine"),
     shell:
         "python -m normct.score.combine {input.raw:q} {input.quality:q} {input.calibration:q} --row {params.row:q}"
-        " --settings {params.settings:q} --table {output.table:q} --volumes {output.volumes:q} > {log:q} 2>&1"
+        " --pooled {input.pooled:q} {params.left_out} --settings {params.settings:q} --table {output.table:q} --volumes {output.volumes:q} > {log:q} 2>&1"
 
 
 rule score_export:
@@ -191,14 +260,45 @@ if not BUNDLE:
             "python -m normct.score.statistical_atlas {params.folder:q} {output:q} --subjects {params.subjects}"
             " --cohort {params.cohort:q} --people {params.people:q} --settings {params.settings:q} > {log:q} 2>&1"
 
+    rule score_reference:
+        """What residual is usual at each voxel of a healthy brain, and how far it strays, from held-out healthy scans."""
+        input:
+            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
+            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
+            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS + STOPPERS),
+        output:
+            reference=REFERENCE,
+            sums=REFERENCE_SUMS,
+        log:
+            f"{ROOT}/logs/score/reference.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 3000 * attempt,
+            runtime=60,
+        params:
+            score=f"{ROOT}/score",
+            preprocess=f"{ROOT}/preprocess",
+            calibrate=listed(CALIBRATORS),
+            stop=listed(STOPPERS),
+            patients=listed([patient_of(s) for s in CALIBRATORS]),
+            settings=json.dumps(REFERENCE_SETTINGS),
+            code=code("normct.score.build_reference"),
+        shell:
+            "python -m normct.score.build_reference {params.score:q} {params.preprocess:q}"
+            " --calibrate {params.calibrate} --stop {params.stop} --patients {params.patients}"
+            " --settings {params.settings:q} --reference {output.reference:q} --sums {output.sums:q} > {log:q} 2>&1"
+
     rule score_calibrate:
         """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""
         input:
             raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS),
             maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
+            z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=CALIBRATORS),
+            pooled=expand(f"{ROOT}/score/pooled/{{subject}}.npz", subject=CALIBRATORS),
             slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS),
         output:
-            f"{ROOT}/score/calibration.json",
+            calibration=f"{ROOT}/score/calibration.json",
+            left_out=f"{ROOT}/score/left_out.npz",
         log:
             f"{ROOT}/logs/score/calibrate.log",
         threads: 1
@@ -207,11 +307,17 @@ if not BUNDLE:
             runtime=60,
         params:
             folder=f"{ROOT}/score",
+            preprocess=f"{ROOT}/preprocess",
             subjects=listed(CALIBRATORS),
-            settings=json.dumps({k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}),
+            patients=listed([patient_of(s) for s in CALIBRATORS]),
+            settings=json.dumps(
+                {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}
+                | {"calibrated": POOL_SETTINGS}
+            ),
             code=code("normct.score.calibrate"),
         shell:
-            "python -m normct.score.calibrate {params.folder:q} {output:q} --subjects {params.subjects}"
+            "python -m normct.score.calibrate {params.folder:q} {output.calibration:q} --left-out {output.left_out:q}"
+            " --subjects {params.subjects} --patients {params.patients}"
             " --preprocess {params.preprocess:q} --settings {params.settings:q} > {log:q} 2>&1"
 
     rule score_bundle:
@@ -223,6 +329,7 @@ if not BUNDLE:
             mean_brain=BUNDLED_MEAN,
             statistical_atlas=STATISTICAL_ATLAS,
             calibration=CALIBRATION,
+            reference=REFERENCE,
         output:
             f"{ROOT}/score/bundle/bundle.json",
         log:
@@ -246,4 +353,5 @@ if not BUNDLE:
         shell:
             "python -m normct.score.bundle {params.folder:q} {params.networks} --atlas {input.atlas:q}"
             " --atlas-mask {input.atlas_mask:q} {params.mean_brain} --statistical-atlas {input.statistical_atlas:q}"
-            " --calibration {input.calibration:q} --settings {params.settings:q} > {log:q} 2>&1"
+            " --calibration {input.calibration:q} --reference {input.reference:q}"
+            " --settings {params.settings:q} > {log:q} 2>&1"

@@ -26,7 +26,8 @@ FROZEN = ("preprocess", "score")
 # the bundle's own atlas is always used, and a name changes no score
 NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name")
 SUFFIXES = (".json", ".md", ".nii.gz", ".npz", ".safetensors")
-REQUIRED = ("atlas.nii.gz", "atlas_mask.nii.gz", "statistical_atlas.npz", "calibration.json", "model_card.md")
+REQUIRED = ("atlas.nii.gz", "atlas_mask.nii.gz", "statistical_atlas.npz", "reference.npz",
+            "calibration.json", "model_card.md")  # fmt: skip
 MEAN_BRAIN = ("mean_brain.nii.gz", "mean_brain_mask.nii.gz")  # required where the second pass is on
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
@@ -117,6 +118,11 @@ class BundlePaths:
     def statistical_atlas(self) -> Path:
         """Voxelwise healthy mean and SD."""
         return self.folder / "statistical_atlas.npz"
+
+    @property
+    def reference(self) -> Path:
+        """What residual is usual at each voxel, for the calibrated score."""
+        return self.folder / "reference.npz"
 
     @property
     def calibration(self) -> Path:

@@ -130,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments.add_argument("--statistical-atlas", type=Path, required=True)
     arguments.add_argument("--calibration", type=Path, required=True)
+    arguments.add_argument("--reference", type=Path, required=True)
     arguments.add_argument(
         "--settings", type=json.loads, required=True, help="config sections, synthetic, stop (scans)"
     )
@@ -149,6 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         str(inside.atlas_mask.relative_to(root)): args.atlas_mask,
         str(inside.statistical_atlas.relative_to(root)): args.statistical_atlas,
         str(inside.calibration.relative_to(root)): args.calibration,
+        str(inside.reference.relative_to(root)): args.reference,
     }
     if args.mean_brain:
         places = (inside.mean_brain, inside.mean_brain_mask)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +20,19 @@ from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import write_json
 from normct.common.slices import read_slices
+from normct.score.calibrate_z import add_calibrated
+from normct.score.calibrated import CalibratedSettings, write_left_out
 from normct.score.false_findings import false_findings
 from normct.score.files import ATLAS_MAP, Raw, read_maps, read_raw
+from normct.score.files_calibrated import read_pooled
 from normct.score.scores import Settings, mean_map, slice_scores, volume_scores
+from normct.score.tail_quantile import TailQuantile
 from normct.score.thesis import head_score, spread_alpha
 
 log = logging.getLogger(__name__)
 FEW = 20
-BINS = 20_000
 RANGES = {ATLAS_MAP: 50.0}
 """Top of the histogram of |map|: 2 for residuals of images in [0, 1], 50 SD for the statistical atlas."""
-
-
-class TailQuantile:
-    """Streaming quantile of non-negative values: a fixed histogram, so memory does not grow."""
-
-    def __init__(self, top: float) -> None:
-        self.top, self.largest = top, 0.0
-        self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
-
-    def add(self, values: NDArray) -> None:
-        """Count values of any shape; those above the top fall into the last bin."""
-        if values.size:
-            self.largest = max(self.largest, float(values.max()))
-            index = np.minimum(values.ravel().astype(np.float32) * (BINS / self.top), BINS - 1).astype(
-                np.int64
-            )
-            self.counts += np.bincount(index, minlength=BINS)
-
-    def threshold(self, rate: float) -> float:
-        """Return the smallest bin edge that at most a share ``rate`` of the values reaches."""
-        above = np.concatenate([np.cumsum(self.counts[::-1])[::-1], [0]])  # values at or above each edge
-        edge = int(np.argmax(above <= rate * max(int(self.counts.sum()), 1)))
-        return self.largest if edge == BINS else edge * self.top / BINS
 
 
 def refuse_leaks(raws: Iterable[Raw]) -> str | None:
@@ -193,20 +174,37 @@ def calibrate(
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     arguments = parser(__doc__, "normct.score.calibrate")
-    arguments.add_argument("score", type=Path, help="folder with raw/<subject>.npz and maps/<subject>.npz")
+    arguments.add_argument(
+        "score", type=Path, help="folder with <subject>.npz in raw/, maps/, calibrated/ and pooled/"
+    )
     arguments.add_argument("out", type=Path, help="calibration.json")
+    arguments.add_argument("--left-out", type=Path, required=True, help="left_out.npz, stays here")
     arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of role calibrate")
-    arguments.add_argument("--settings", type=json.loads, required=True, help="lambda, head, voxel_fpr")
+    arguments.add_argument("--patients", nargs="*", default=[], help="the patient of each")
+    arguments.add_argument(
+        "--settings", type=json.loads, required=True, help="lambda, head, voxel_fpr, calibrated"
+    )
     arguments.add_argument("--preprocess", type=Path, help="folder with <subject>/slices.npz")
     args = arguments.parse_args(argv)
+
+    def readers(folder: str) -> list[Callable[[], dict[str, NDArray]]]:
+        return [partial(read_maps, args.score / folder / f"{subject}.npz") for subject in args.subjects]
+
     raws = [read_raw(args.score / "raw" / f"{subject}.npz") for subject in args.subjects]
-    maps = [lambda s=subject: read_maps(args.score / "maps" / f"{s}.npz") for subject in args.subjects]
+    maps, z_maps = readers("maps"), readers("calibrated")
     result = calibrate(raws, maps, Settings.of(args.settings), args.settings["voxel_fpr"])
+    pooled = [read_pooled(args.score / "pooled" / f"{subject}.npz") for subject in args.subjects]
+    chosen = CalibratedSettings.of(args.settings)
+    others = add_calibrated(
+        result, raws=raws, pooled=pooled, patients=args.patients, maps=z_maps, settings=chosen
+    )
     if args.preprocess:
-        slices = (read_slices(args.preprocess / subject / "slices.npz") for subject in args.subjects)
-        result["false_findings"] = false_findings(zip(slices, maps, strict=True), result["thresholds"])
+        for part, read in ((result, maps), (result["calibrated"], z_maps)):
+            slices = (read_slices(args.preprocess / subject / "slices.npz") for subject in args.subjects)
+            part["false_findings"] = false_findings(zip(slices, read, strict=True), part["thresholds"])
     if result["warning"]:
         log.warning(result["warning"])
+    write_left_out(args.left_out, others)
     write_json(args.out, result)
 
 

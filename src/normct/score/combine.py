@@ -13,9 +13,16 @@ import pandas as pd
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import atomic, read_json, write_json
+from normct.score.calibrated import (
+    CalibratedSettings,
+    calibrated_scores,
+    positions_from_record,
+    read_left_out,
+)
 from normct.score.files import Raw, read_raw
+from normct.score.files_calibrated import read_pooled
 from normct.score.percentile import standing
-from normct.score.scores import Settings, slice_scores, volume_scores
+from normct.score.scores import Settings, SliceScore, VolumeScore, slice_scores, volume_scores
 
 log = logging.getLogger(__name__)
 ROW = ("group", "pathology", "split", "role", "patient")
@@ -40,9 +47,7 @@ COLUMNS = (
 )
 
 
-def slice_table(
-    raw: Raw, row: dict[str, str], calibration: dict[str, Any], settings: Settings
-) -> pd.DataFrame:
+def slice_table(raw: Raw, row: dict[str, str], scores: list[SliceScore]) -> pd.DataFrame:
     """Return one row a slice, method, score and seed.
 
     Parameters
@@ -51,17 +56,13 @@ def slice_table(
         Raw measures of the scan.
     row : dict
         ``group, pathology, split, role, patient`` of the scan, ``n/a`` for what is missing.
-    calibration : dict
-        ``calibration.json``.
-    settings : Settings
-        λ and how the head's probabilities are combined.
+    scores : list of SliceScore
 
     Returns
     -------
     DataFrame
         Columns ``COLUMNS``, all 155 slices, blank ones with ``usable`` False; no rows for a scan set aside.
     """
-    scores = slice_scores(raw, calibration["alpha"], settings)
     depth, repeats = len(raw.arrays["z"]), len(scores)
     data: dict[str, Any] = {
         "participant_id": raw.participant_id,
@@ -77,20 +78,23 @@ def slice_table(
     return table.astype({name: NUMBERS.get(name, "str") for name in COLUMNS})
 
 
-def volume_record(raw: Raw, verdict: str, calibration: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def volume_record(
+    raw: Raw, verdict: str, calibration: dict[str, Any], scores: list[VolumeScore]
+) -> dict[str, Any]:
     """Return the content of ``<subject>.json``: volume scores, each with its place among healthy scans."""
     volumes = []
-    for v in volume_scores(raw, slice_scores(raw, calibration["alpha"], settings)):
+    for v in scores:
         healthy = calibration["healthy"].get(v.method, {}).get(v.score, {}).get(v.seed, [])
         own = raw.role in calibration["roles"] and bool(healthy)
         entry = {"method": v.method, "score": v.score, "seed": v.seed, "value": v.value}
-        volumes.append(entry | standing(v.value, healthy, own))
+        volumes.append(entry | standing(v.value, healthy, own) | dict(v.channels))
     return {
         "participant_id": raw.participant_id,
         "verdict": verdict,
         "volumes": volumes,
         "thresholds": calibration["thresholds"],
         "seed_thresholds": calibration["seed_thresholds"],
+        "calibrated_thresholds": calibration["calibrated"]["thresholds"],
         "warning": calibration["warning"],
     }
 
@@ -102,19 +106,31 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("quality", type=Path, help="quality.json")
     arguments.add_argument("calibration", type=Path, help="calibration.json")
     arguments.add_argument("--row", type=json.loads, required=True, help=", ".join(ROW))
-    arguments.add_argument("--settings", type=json.loads, required=True, help="lambda, head")
+    arguments.add_argument("--settings", type=json.loads, required=True, help="lambda, head, calibrated")
     arguments.add_argument("--table", type=Path, required=True, help="<subject>.parquet")
     arguments.add_argument("--volumes", type=Path, required=True, help="<subject>.json")
+    arguments.add_argument("--pooled", type=Path, required=True, help="pooled/<subject>.npz")
+    arguments.add_argument("--left-out", type=Path, help="left_out.npz, where calibration scans are scored")
     args = arguments.parse_args(argv)
-    raw, calibration, settings = read_raw(args.raw), read_json(args.calibration), Settings.of(args.settings)
-    if calibration["settings"] != settings.as_dict():
+    raw, calibration = read_raw(args.raw), read_json(args.calibration)
+    settings, chosen = Settings.of(args.settings), CalibratedSettings.of(args.settings)
+    if (calibration["settings"], calibration["calibrated"]["settings"]) != (
+        settings.as_dict(),
+        chosen.as_dict(),
+    ):
         raise NormctError(
             "calibration.json was made with other score settings; make it anew before combining"
         )
-    table = slice_table(raw, args.row, calibration, settings)
+    slices = slice_scores(raw, calibration["alpha"], settings)
+    volumes = volume_scores(raw, slices)
+    own = read_left_out(args.left_out, raw.participant_id) if args.left_out else None
+    positions = own or positions_from_record(calibration["calibrated"]["positions"])
+    more = calibrated_scores(read_pooled(args.pooled), raw.arrays["usable"], positions, chosen)
+    table = slice_table(raw, args.row, slices + more[0])
     with atomic(args.table) as part:
         table.to_parquet(part, index=False, compression="zstd")
-    write_json(args.volumes, volume_record(raw, read_json(args.quality)["verdict"], calibration, settings))
+    verdict = read_json(args.quality)["verdict"]
+    write_json(args.volumes, volume_record(raw, verdict, calibration, volumes + more[1]))
     log.info("%s: %d rows", raw.participant_id, len(table))
 
 

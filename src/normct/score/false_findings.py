@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from normct.common.slices import GRID, SIZE, SliceStore
-from normct.score.files import ATLAS_MAP
 from normct.score.scores import mean_map
 
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -71,7 +70,7 @@ def false_findings(
         seen += 1
         maps, box = read(), _box(store.mask)
         for method, threshold in thresholds.items():
-            values = maps[ATLAS_MAP] if method == ATLAS_MAP else mean_map(maps, method)
+            values = maps[method] if method in maps else mean_map(maps, method)
             volume = np.zeros(store.mask.shape, np.float32)
             volume[store.mask] = values
             table = [

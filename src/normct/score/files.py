@@ -64,6 +64,12 @@ def read_raw(path: str | Path) -> Raw:
     return Raw(str(arrays.pop("participant_id")), str(arrays.pop("role")), arrays)
 
 
+def read_role(path: str | Path) -> str:
+    """Return the role kept in a scan's raw measures; nothing else is read."""
+    with np.load(path, allow_pickle=False) as content:
+        return str(content["role"])
+
+
 def write_maps(path: str | Path, maps: dict[str, NDArray[np.float16]]) -> None:
     """Write ``{"<method>/seed-<n>" or "statistical_atlas": float16 (brain pixels,)}``, atomically."""
     _write(path, maps)

@@ -1,12 +1,12 @@
 """From raw measures to scores of slices and volumes; needs no network and no pandas.
 
-A further way of scoring (calibrated, fused) is one more function that reads raw files and maps beside these.
+The calibrated and fused scores are in :mod:`normct.score.calibrated`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,13 @@ class SliceScore:
 
 @dataclass(frozen=True)
 class VolumeScore:
-    """One score of a scan."""
+    """One score of a scan; ``channels`` holds what it says of denser and of less dense tissue alone."""
 
     method: str
     score: str
     seed: str
     value: float
+    channels: Mapping[str, float] = field(default_factory=dict)
 
 
 def slice_scores(raw: Raw, alpha: Mapping[str, Mapping[str, float]], settings: Settings) -> list[SliceScore]:
