@@ -116,6 +116,14 @@ def test_all_that_table_and_files_show_is_refused_in_one_list(clinic):
     assert_refused(done, clinic.checkout.folder / "all", cases, faults, clinic.rows)
 
 
+def test_a_dry_run_reads_the_table_only(clinic):
+    done = clinic.run("dry", ["good", "unknown group", "text"], ["--dry-run"], "refuse")
+    assert done.returncode == 1
+    assert "unknown group 'helthy'" in done.stderr
+    assert "sub-text" not in done.stderr
+    assert not (clinic.checkout.folder / "dry").exists()
+
+
 def test_what_only_the_files_show_is_refused_before_any_job(clinic):
     cases = of("bytes", "twin")
     done = clinic.run("files", ["good", "contorted", *cases], [], "refuse")
