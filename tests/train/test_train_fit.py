@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -49,7 +50,9 @@ def data(tmp_path_factory):
     plan = []
     for seed, role in enumerate(["train", "stop"]):
         name = f"sub-{role}"
-        write_slices(folder / f"{name}.npz", make_store(name, seed))
+        store = make_store(name, seed)
+        every_other = store.usable & (np.arange(len(store.usable)) % 2 == 0)
+        write_slices(folder / f"{name}.npz", dataclasses.replace(store, usable=every_other))
         path = str(folder / f"{name}.npz")
         plan.append({"participant_id": name, "patient": name, "role": role, "slices": path})
     pack(folder / "data", plan)

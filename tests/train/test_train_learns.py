@@ -58,8 +58,8 @@ def trained(tmp_path_factory):
     pack(folder / "data", plan)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    fit("context_restoration", 0, folder / "data", folder / "cr", settings(10, swaps=1, patch_fraction=0.125))
-    multitask = settings(25, kl_weight=1e-4, epsilon="auto", max_shift=16)
+    fit("context_restoration", 0, folder / "data", folder / "cr", settings(5, swaps=1, patch_fraction=0.125))
+    multitask = settings(26, kl_weight=1e-4, epsilon="auto", max_shift=16)
     init = folder / "cr" / "model.safetensors"
     fit("multitask_pretrained", 0, folder / "data", folder / "mt", multitask, init=init)
     torch.set_num_threads(threads)

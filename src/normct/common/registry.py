@@ -107,6 +107,7 @@ SCORES: dict[str, str] = {
     "thesis": "(1 - lambda) s_c + lambda s_r with a head, s_r without (thesis eq. 6.2)",
     "residual": "s_r alone",
     "head": "s_c alone",
+    "variance": "mean of residual squared over variance in the brain, of a network that says its variance",
     "trivial": "baseline without a network",
     "calibrated": "residual as z against held-out healthy scans, pooled and standardised by position",
     "fused": "the same of statistical atlas and networks together",

@@ -18,7 +18,7 @@ def draw_brain_pixels(masks: Tensor, number: int, generator: torch.Generator) ->
     Parameters
     ----------
     masks : Tensor of bool
-        Shape (B, H, W). A slice without brain yields its last pixel.
+        Shape (B, H, W). A slice without brain yields one pixel again and again.
     number : int
         Pixels a slice.
     generator : torch.Generator
@@ -30,12 +30,16 @@ def draw_brain_pixels(masks: Tensor, number: int, generator: torch.Generator) ->
         Shape (B, number, 2): y, x.
     """
     height, width = masks.shape[-2:]
-    rank = masks.flatten(1).cumsum(1, dtype=torch.int32)
+    # first the row, then the pixel in it: running counts of rows drawn are far fewer than of all pixels
+    counts = masks.sum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
     share = torch.rand(len(masks), number, generator=generator, device=generator.device).to(masks.device)
     # the k-th brain pixel is the first whose running count reaches k; rounding must not reach count + 1
-    wanted = torch.minimum((share * rank[:, -1:]).to(torch.int32) + 1, rank[:, -1:])
-    flat = torch.searchsorted(rank, wanted).clamp(max=height * width - 1)
-    return torch.stack([flat // width, flat % width], dim=-1)
+    wanted = torch.minimum((share * counts[:, -1:]).to(torch.int32) + 1, counts[:, -1:])
+    y = torch.searchsorted(counts, wanted).clamp(max=height - 1)
+    before = torch.where(y > 0, counts.gather(1, (y - 1).clamp(min=0)), 0)
+    row = masks[torch.arange(len(masks), device=masks.device)[:, None], y]
+    x = (row.cumsum(2, dtype=torch.int16) < (wanted - before)[..., None]).sum(2).clamp(max=width - 1)
+    return torch.stack([y, x], dim=-1)
 
 
 def draw_boxes(masks: Tensor, patch: int, generator: torch.Generator, swaps: int = 1) -> Tensor:
@@ -72,14 +76,15 @@ def draw_boxes(masks: Tensor, patch: int, generator: torch.Generator, swaps: int
         placed[:, i] = corners[rows, i, first]
         fits[:, i] = free.any(1)
     boxes = placed.view(batch, swaps, 2, 2)
-    good = fits.view(batch, swaps, 2).all(-1) & masks.flatten(1).any(1)[:, None]
+    # a slice without brain draws one pixel again and again: its patches overlap, and it goes unswapped
+    good = fits.view(batch, swaps, 2).all(-1)
     second = torch.where(good[..., None], boxes[:, :, 1], boxes[:, :, 0])
     return torch.stack([boxes[:, :, 0], second], dim=2)
 
 
 def swap_patches(images: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Return a copy of ``images`` (B, C, H, W) with each pair of patches exchanged, pair after pair."""
-    result = images.clone()
+    result = images.clone(memory_format=torch.contiguous_format)
     for i in range(boxes.shape[1]):
         _exchange(result, boxes[:, i], patch)
     return result
@@ -87,17 +92,23 @@ def swap_patches(images: Tensor, boxes: Tensor, patch: int) -> Tensor:
 
 def restore_patches(images: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Undo :func:`swap_patches`: the same pairs, last first."""
-    result = images.clone()
+    result = images.clone(memory_format=torch.contiguous_format)
     for i in reversed(range(boxes.shape[1])):
         _exchange(result, boxes[:, i], patch)
     return result
 
 
 def _exchange(images: Tensor, pair: Tensor, patch: int) -> None:
-    rows, ys, xs = _pixels(pair, patch)
-    first = images[rows, :, ys[:, 0], xs[:, 0]]  # advanced indexing copies
-    images[rows, :, ys[:, 0], xs[:, 0]] = images[rows, :, ys[:, 1], xs[:, 1]]
-    images[rows, :, ys[:, 1], xs[:, 1]] = first
+    """Exchange two patches of contiguous images in place."""
+    width, step = images.shape[-1], torch.arange(patch, device=images.device)
+    inside = (step[:, None] * width + step).flatten()
+    corners = pair[..., 0] * width + pair[..., 1]
+    flat = images.view(*images.shape[:2], -1)
+    first, second = (
+        (corners[:, i, None] + inside)[:, None].expand(-1, images.shape[1], -1) for i in range(2)
+    )
+    values = flat.gather(2, first), flat.gather(2, second)
+    flat.scatter_(2, first, values[1]).scatter_(2, second, values[0])
 
 
 def _pixels(boxes: Tensor, patch: int) -> tuple[Tensor, Tensor, Tensor]:

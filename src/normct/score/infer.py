@@ -123,6 +123,8 @@ def score_network(
     images = np.zeros((int(filled.sum()) + 1, 1, *store.image.shape[1:]), np.float32)
     images[:-1, 0] = store.image[filled]
     batch = torch.from_numpy(images)
+    # the layout the networks were trained in; a U-Net takes 0.6 of the time
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     residual = residuals(module, batch)
     norms = residual.flatten(1).double().norm(dim=1).float().numpy()
     l2 = np.full(len(filled), norms[-1], np.float32)

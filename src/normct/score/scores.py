@@ -85,7 +85,8 @@ def slice_scores(raw: Raw, alpha: Mapping[str, Mapping[str, float]], settings: S
     -------
     list of SliceScore
         ``thesis`` of each network (eq. 6.2 with a head, s_r without), with a head also ``head`` (s_c) and
-        ``residual`` (s_r); seed ``all``, the mean over seeds of these, when there are several; ``trivial``.
+        ``residual`` (s_r), with a variance head ``variance``; seed ``all``, the mean over seeds of these, when
+        there are several; ``trivial``.
     """
     result: list[SliceScore] = []
     if raw.set_aside:
@@ -103,6 +104,8 @@ def slice_scores(raw: Raw, alpha: Mapping[str, Mapping[str, float]], settings: S
             }
         else:
             parts = {"thesis": scale * l2}
+        if f"{key}/residual_over_variance" in raw.arrays:
+            parts["variance"] = raw.arrays[f"{key}/residual_over_variance"].astype(np.float64)
         for score, values in parts.items():
             result.append(SliceScore(method, score, seed, values))
             ensembles.setdefault((method, score), []).append(values)

@@ -163,6 +163,8 @@ def make_trainer(
     logger: Logger | None = None,
 ) -> pl.Trainer:
     """Return the trainer of every method: one process, deterministic on the CPU, no files of its own."""
+    # determinism would else fill every fresh tensor before it is written: a tenth of a step on a CPU
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     bar: list[pl.Callback] = [TQDMProgressBar(leave=False)] if sys.stdout.isatty() else []
     return pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
