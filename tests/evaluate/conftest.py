@@ -25,7 +25,8 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
     scores = ["--scores", str(root / "score/subjects")]
     calibration = ["--calibration", str(root / "score/calibration.json")]
     detection.main([*common, *scores, *calibration, "--settings", json.dumps(SETTINGS), "--out", str(out)])
-    segmentation.main([*common, "--maps", str(root / "score/maps"), *calibration, "--out", str(out)])
+    maps = ["--maps", str(root / "score/maps"), "--z-maps", str(root / "score/calibrated")]
+    segmentation.main([*common, *maps, *calibration, "--out", str(out)])
     networks = sorted(
         str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv")
     )

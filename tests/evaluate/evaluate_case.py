@@ -57,6 +57,16 @@ def _maps(store: SliceStore, strength: float, rng: np.random.Generator) -> dict[
     return maps
 
 
+Z_MAPS = ("vae_kl", "vae_pretrained", "multitask_pretrained", "statistical_atlas", "fused")
+
+
+def _z_maps(store: SliceStore, strength: float) -> dict[str, np.ndarray]:
+    """Signed z maps, one a method: noise of SD 1, ten times the lesion's strength above it in a lesion."""
+    rng = np.random.default_rng(3)
+    signal = 10 * strength * (store.image[store.mask] > 0.6)
+    return {m: (signal + rng.standard_normal(signal.shape)).astype(np.float16) for m in Z_MAPS}
+
+
 def score_rows(scan: Scan, store: SliceStore, rng: np.random.Generator) -> pd.DataFrame:
     """Slice scores in the contract's columns: noise, higher on slices with a lesion."""
     table = store.table()
@@ -64,6 +74,8 @@ def score_rows(scan: Scan, store: SliceStore, rng: np.random.Generator) -> pd.Da
     columns = [(m, "thesis", s) for m, s in NETWORKS]
     columns += [("multitask_pretrained", "head", "0"), ("multitask_pretrained", "residual", "0")]
     columns += [("vae_pretrained", "thesis", "all")]
+    columns += [(m, "calibrated", s) for m, s in NETWORKS]
+    columns += [("statistical_atlas", "calibrated", "n/a"), ("fused", "fused", "0"), ("fused", "fused", "1")]
     columns += [(t.name, "trivial", "n/a") for t in TRIVIAL.values() if t.slice_score]
     parts = []
     for method, score, seed in columns:
@@ -130,6 +142,11 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
             root / "score" / "maps" / f"{scan.sub}.npz",
             **({} if failed else _maps(store, scan.strength, rng)),
         )
+        (root / "score" / "calibrated").mkdir(parents=True, exist_ok=True)
+        np.savez(
+            root / "score" / "calibrated" / f"{scan.sub}.npz",
+            **({} if failed else _z_maps(store, scan.strength)),
+        )
         if scan.role == "calibrate":
             for v in volumes:
                 seeds = healthy.setdefault(v["method"], {}).setdefault(v["score"], {})
@@ -159,6 +176,7 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
             "healthy": healthy,
             "seed_thresholds": seed_thresholds,
             "thresholds": {"vae_kl": 0.1, "vae_pretrained": 0.1, "statistical_atlas": 2.5},
+            "calibrated": {"thresholds": dict.fromkeys([*Z_MAPS], 2.5)},
         },
     )
     return root

@@ -61,12 +61,8 @@ def test_header_and_trivial_baselines_always_there(evaluated):
 def test_seeds_are_averaged_and_the_ensemble_kept_apart(evaluated):
     summary = read_csv(evaluated / "detection_summary.csv")
     detail = read_csv(evaluated / "detection.csv")
-    part = summary[(summary["protocol"] == "slice") & (summary["method"] == "vae_pretrained")].set_index(
-        "members"
-    )
-    seeds = detail[(detail["protocol"] == "slice") & (detail["method"] == "vae_pretrained")].set_index(
-        "seed"
-    )["auroc"]
+    wanted = "protocol == 'slice' and method == 'vae_pretrained' and score == 'thesis'"
+    part, seeds = summary.query(wanted).set_index("members"), detail.query(wanted).set_index("seed")["auroc"]
     assert part.loc["single", "auroc_mean"] == pytest.approx(seeds[["0", "1"]].mean(), rel=1e-5)
     assert part.loc["single", "auroc_sd"] == pytest.approx(seeds[["0", "1"]].std(), rel=1e-3)
     assert part.loc["ensemble", "auroc_mean"] == pytest.approx(seeds["all"], rel=1e-5)
@@ -87,6 +83,26 @@ def test_paired_differences(evaluated):
         assert row.auroc_low <= row.auroc_difference <= row.auroc_high
         rivals = ["vae_kl"] if row.against == "published" else ["brain_area", "mean_hu", "statistical_atlas"]
         assert means[row.protocol, row.rival] >= max(means[row.protocol, r] for r in rivals)
+        assert row.rival_score == ("thesis" if row.against == "published" else "trivial")
+
+
+def test_calibrated_scores_meet_rivals_scored_alike(evaluated):
+    paired = read_csv(evaluated / "detection_paired.csv")
+    summary = read_csv(evaluated / "detection_summary.csv")
+    means = summary[summary["members"] == "single"].set_index(["protocol", "method", "score"])["auroc_mean"]
+    part = paired.query("against == 'atlas_calibrated' and members == 'single'")
+    assert set(part["score"]) == {"calibrated", "fused"}
+    assert set(part["rival"]) == {"statistical_atlas"}
+    for row in part.itertuples():
+        rival = means[row.protocol, "statistical_atlas", "calibrated"]
+        assert row.auroc_difference == pytest.approx(
+            means[row.protocol, row.method, row.score] - rival, abs=1e-5
+        )
+    atlas = paired.query("method == 'statistical_atlas'")
+    assert set(atlas["score"]) == {"calibrated"}
+    assert set(paired.query("against == 'published_calibrated'")["rival_score"]) == {"calibrated"}
+    # the thesis's own comparisons stay with the thesis's scores
+    assert set(paired.query("against == 'published'")["rival_score"]) == {"thesis"}
 
 
 def test_pathology_table(evaluated):
@@ -179,7 +195,7 @@ def test_what_cannot_be_computed_is_empty_with_a_reason(tmp_path, scans, empty, 
     if not scans:
         assert (out / "detection.csv").read_text() == HEADER + "\n"
         return
-    networks = table[table["method"] == "vae_kl"].set_index("protocol")
+    networks = table.query("method == 'vae_kl' and score == 'thesis'").set_index("protocol")
     assert set(networks.index[networks["auroc"].isna()]) == empty
     for protocol in empty:
         assert words in networks.loc[protocol, "reason"]

@@ -211,3 +211,20 @@ def test_alarm_leads_the_page(evaluated):
     found = sections(tables, {"synthetic": False, **config_sections()})
     assert found[0].title == "Confound alarm"
     assert found[0].alarm
+
+
+def test_every_way_of_scoring_has_its_table_and_sentence(evaluated):
+    page = (evaluated / "summary.md").read_text("utf-8")
+    table = page.split("The same maps with the thesis's score")[1].split("\n\n")[1]
+    for name in ("VAE-KL", "VAE with pretraining", "Statistical atlas", "Fused"):
+        assert f"| {name} |" in table
+    cells = next(line for line in table.splitlines() if line.startswith("| Fused")).split("|")
+    assert cells[2].strip() == "–"
+    assert float(cells[3].split()[0]) > 0.5
+    for words in (
+        "Calibrated scoring, slice-wise",
+        "to the atlas",
+        "calibrated map |z|",
+        "Calibrated scores: AUROC",
+    ):
+        assert words in page.replace("\\|", "|")

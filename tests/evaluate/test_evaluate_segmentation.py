@@ -98,17 +98,28 @@ def test_map_keys():
 
 def test_tables_of_a_cohort(evaluated):
     short = read_csv(evaluated / "segmentation_summary.csv").set_index(
-        ["subset", "method", "level", "threshold"]
+        ["subset", "method", "map", "level", "threshold"]
     )
     for method in ("vae_kl", "vae_pretrained", "statistical_atlas"):
-        real = short.loc["all", method, "volume", "calibrated"]
-        ceiling = short.loc["all", method, "volume", "oracle"]
+        real = short.loc["all", method, "residual", "volume", "calibrated"]
+        ceiling = short.loc["all", method, "residual", "volume", "oracle"]
         assert 0.3 < real["dice_mean"] <= ceiling["dice_mean"] + 0.01
         assert real["n_units"] == 4
     # strong bleeds are outlined, the faint ischemia is not
-    assert short.loc["icb", "vae_kl", "volume", "calibrated"]["dice_mean"] > 0.85
-    assert short.loc["ischemia", "vae_kl", "volume", "calibrated"]["dice_mean"] < 0.3
-    assert short.loc["all", "vae_pretrained", "slice", "calibrated"]["n_seeds"] == 2
+    assert short.loc["icb", "vae_kl", "residual", "volume", "calibrated"]["dice_mean"] > 0.85
+    assert short.loc["ischemia", "vae_kl", "residual", "volume", "calibrated"]["dice_mean"] < 0.3
+    assert short.loc["all", "vae_pretrained", "residual", "slice", "calibrated"]["n_seeds"] == 2
+    # z maps are one a method, averaged over seeds, each with its own threshold
+    for method in ("vae_kl", "vae_pretrained", "statistical_atlas", "fused"):
+        z_map = short.loc["all", method, "calibrated", "volume", "calibrated"]
+        assert (z_map["n_seeds"], z_map["n_units"]) == (1, 4)
+        assert (
+            0.3
+            < z_map["dice_mean"]
+            <= short.loc["all", method, "calibrated", "volume", "oracle"]["dice_mean"] + 0.01
+        )
+    detail = read_csv(evaluated / "segmentation.csv")
+    assert set(detail[detail["map"] == "calibrated"]["seed"]) == {"all", "n/a"}
     volumes = read_csv(evaluated / "segmentation_volumes.csv")
     assert set(volumes["participant_id"]) == {"sub-a0", "sub-a1", "sub-a2", "sub-a3"}
 

@@ -75,6 +75,7 @@ rule evaluate_segmentation:
     input:
         **EVALUATE_COHORT,
         **EVALUATE_MAPS,
+        z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=EVALUATED),
         calibration=CALIBRATION,
     output:
         report(
@@ -91,11 +92,12 @@ rule evaluate_segmentation:
     params:
         preprocess=f"{ROOT}/preprocess",
         maps=f"{ROOT}/score/maps",
+        z_maps=f"{ROOT}/score/calibrated",
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.segmentation"),
     shell:
         "python -m normct.evaluate.segmentation --participants {input.participants:q}"
-        " --preprocess {params.preprocess:q} --maps {params.maps:q} --calibration {input.calibration:q}"
+        " --preprocess {params.preprocess:q} --maps {params.maps:q} --z-maps {params.z_maps:q} --calibration {input.calibration:q}"
         " --threads {threads} --out {params.out:q} > {log:q} 2>&1"
 
 

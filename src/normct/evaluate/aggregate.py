@@ -17,8 +17,15 @@ from normct.evaluate.metrics import interval, mean_sd, point, resampled
 Key = tuple[str, str, str]
 """Method, score, and ``single`` (one row a seed, averaged) or ``ensemble`` (the seeds' own mean score)."""
 
-REFERENCES = (("published", ("vae_kl", "cevae")), ("trivial", tuple(TRIVIAL)))
-"""Rivals of the paired differences: the better of the published baselines, and the best trivial one."""
+CALIBRATED = ("calibrated", "fused")
+REFERENCES = (
+    ("published", ("vae_kl", "cevae"), "thesis"),
+    ("trivial", tuple(TRIVIAL), "trivial"),
+    ("published_calibrated", ("vae_kl", "cevae"), "calibrated"),
+    ("atlas_calibrated", ("statistical_atlas",), "calibrated"),
+)
+"""Rivals of the paired differences, by name, methods and score: the better of the published baselines and
+the best trivial one; for calibrated scores also the better published one and the atlas scored alike."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +141,16 @@ def paired(
         for row in summary
         if not np.isnan(row["auroc_mean"])
     }
-    for kind, names in REFERENCES:
-        rivals = [
-            key
-            for key in means
-            if key[0] in names and key[1:] in {("thesis", "single"), ("trivial", "single")}
-        ]
+    for kind, names, scored in REFERENCES:
+        rivals = [key for key in means if key[0] in names and key[1:] == (scored, "single")]
         if not rivals:
             continue
         best = max(rivals, key=lambda key: means[key]["auroc_mean"])
         for key, row in means.items():
-            if key == best or key[0] in TRIVIAL:
+            if key == best or key[1] == "trivial" or (scored == "calibrated" and key[1] not in CALIBRATED):
                 continue
             entry: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
-            entry |= {"against": kind, "rival": best[0]}
+            entry |= {"against": kind, "rival": best[0], "rival_score": best[1]}
             for metric in ("auroc", "aupr"):
                 entry[f"{metric}_difference"] = row[f"{metric}_mean"] - means[best][f"{metric}_mean"]
                 low, high = float("nan"), float("nan")

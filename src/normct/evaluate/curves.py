@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from normct.common.registry import METHODS, PROTOCOLS, TRIVIAL, label
+from normct.common.registry import FUSED, METHODS, PROTOCOLS, TRIVIAL, label
 from normct.evaluate import protocols as pr
 from normct.evaluate.data import Scores, ordered_pathologies
-from normct.evaluate.sentences import main_rows
+from normct.evaluate.sentences import PLAIN, main_rows
 from normct.evaluate.style import line
 
 TITLES = {
@@ -30,6 +30,8 @@ _ROLE_NAMES = {
     "calibrate": "validation: calibration",
     "test": "test",
 }
+DRAWN = (*PLAIN, "fused")
+"""Scores of the figures: one line a method."""
 _GRID = np.linspace(0, 1, 201)
 
 
@@ -118,13 +120,13 @@ def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.Dat
         for index, (method, score, seed) in enumerate(scores.columns):
             keep = (classes != pr.LEFT_OUT) & ~np.isnan(scores.matrix[:, index])
             positive = classes[keep] == pr.POSITIVE
-            if score in {"thesis", "trivial"} and seed != "all" and positive.any() and not positive.all():
+            if score in DRAWN and seed != "all" and positive.any() and not positive.all():
                 curve = (_roc if kind == "roc" else _pr)(scores.matrix[keep, index], positive)
                 found.setdefault(method, []).append(curve)
         metric = "auroc" if kind == "roc" else "aupr"
-        means = main_rows(summary, protocol)
+        means = main_rows(summary, protocol, DRAWN)
         value = dict(zip(means["method"], means[f"{metric}_mean"], strict=True))
-        for method in [*METHODS, *TRIVIAL]:
+        for method in [*METHODS, FUSED, *TRIVIAL]:
             if method in found:
                 steps = "default" if kind == "roc" else "steps-pre"
                 _draw(

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from normct.common.files import read_json
-from normct.common.registry import METHODS, PATHOLOGIES, SCORES, TRIVIAL
+from normct.common.registry import FUSED, METHODS, PATHOLOGIES, SCORES, TRIVIAL
 
 Column = tuple[str, str, str]
 """Method, score, seed."""
@@ -43,7 +43,7 @@ class Scores:
 def _order(column: Column) -> tuple[int, int, str, str, int, str]:
     """Registry's order; names it does not know come after, alphabetically."""
     method, score, seed = column
-    methods, scores = [*METHODS, *TRIVIAL], list(SCORES)
+    methods, scores = [*METHODS, FUSED, *TRIVIAL], list(SCORES)
     rank = methods.index(method) if method in methods else len(methods)
     place = scores.index(score) if score in scores else len(scores)
     return rank, place, method, score, int(seed) if seed.isdigit() else sys.maxsize, seed

@@ -165,7 +165,18 @@ def evaluate(
             summary, ["protocol", "method", "score", "members", "n_seeds", *_INTERVALS, *_COUNTS]
         ),
         "detection_paired": _frame(
-            differences, ["protocol", "method", "score", "members", "against", "rival", *_DIFFERENCES, "note"]
+            differences,
+            [
+                "protocol",
+                "method",
+                "score",
+                "members",
+                "against",
+                "rival",
+                "rival_score",
+                *_DIFFERENCES,
+                "note",
+            ],
         ),
         "pathology": _frame(
             pathology_table(slices, strata, counts),

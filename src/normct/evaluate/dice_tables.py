@@ -56,8 +56,8 @@ def subsets(pathology: str) -> list[str]:
 
 
 def tabulate(
-    tallies: dict[tuple[str, str, str, str], Tally],
-    thresholds: dict[tuple[str, str], float | None],
+    tallies: dict[tuple[str, str, str, str, str], Tally],
+    thresholds: dict[tuple[str, str, str], float | None],
     voxel_fpr: float,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the per-seed table and its summary over seeds.
@@ -65,31 +65,36 @@ def tabulate(
     Parameters
     ----------
     tallies : dict
-        Key (subset, method, seed, level).
+        Key (subset, method, kind of map, seed, level).
     thresholds : dict
-        Calibrated threshold of each method and seed.
+        Calibrated threshold of each method, kind of map and seed.
     voxel_fpr : float
         False-positive rate on healthy calibration voxels that the calibrated threshold stands for.
     """
     names = {subset for subset, *_ in tallies}
     firsts = [name for name in ("all", "focal") if name in names]
     order = firsts + ordered_pathologies(names - set(firsts))
-    columns = ordered((method, "residual", seed) for _, method, seed, _ in tallies)
+    columns = ordered((method, kind, seed) for _, method, kind, seed, _ in tallies)
     rows = []
     for subset in order:
-        for method, _, seed in columns:
+        for method, kind_of_map, seed in columns:
             for level in LEVELS:
-                tally = tallies.get((subset, method, seed, level))
+                tally = tallies.get((subset, method, kind_of_map, seed, level))
                 if tally is None:
                     continue
                 for kind in ("calibrated", "oracle"):
                     index = len(LADDER) if kind == "calibrated" else tally.best
-                    value = thresholds.get((method, seed)) if kind == "calibrated" else float(LADDER[index])
+                    value = (
+                        thresholds.get((method, kind_of_map, seed))
+                        if kind == "calibrated"
+                        else float(LADDER[index])
+                    )
                     mean, sd = tally.at(index)
                     rows.append(
                         {
                             "subset": subset,
                             "method": method,
+                            "map": kind_of_map,
                             "seed": seed,
                             "level": level,
                             "threshold": kind,
@@ -108,6 +113,7 @@ def tabulate(
         columns=[
             "subset",
             "method",
+            "map",
             "seed",
             "level",
             "threshold",
@@ -120,12 +126,12 @@ def tabulate(
         ],
     )
     short = []
-    for key, group in table.groupby(["subset", "method", "level", "threshold"], sort=False):
+    for key, group in table.groupby(["subset", "method", "map", "level", "threshold"], sort=False):
         mean, sd_seeds = mean_sd(group["dice_mean"].tolist())
         spread, _ = mean_sd(group["dice_sd_over_units"].tolist())
         short.append(
             {
-                **dict(zip(("subset", "method", "level", "threshold"), key, strict=True)),
+                **dict(zip(("subset", "method", "map", "level", "threshold"), key, strict=True)),
                 "n_seeds": len(group),
                 "dice_mean": mean,
                 "dice_sd_over_seeds": sd_seeds,
@@ -139,6 +145,7 @@ def tabulate(
         columns=[
             "subset",
             "method",
+            "map",
             "level",
             "threshold",
             "n_seeds",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from normct.common.registry import METHODS, PATHOLOGIES, PROTOCOLS, SCORES, TRIVIAL, label
+from normct.common.registry import FUSED, METHODS, PATHOLOGIES, PROTOCOLS, TRIVIAL, label
 from normct.evaluate import published
 from normct.evaluate.data import ordered_pathologies
 from normct.evaluate.document import Table
-from normct.evaluate.sentences import main_rows, number, signed
+from normct.evaluate.sentences import PLAIN, main_rows, number
 
 
 def cell(row: pd.Series, metric: str) -> str:
@@ -25,14 +25,15 @@ def cell(row: pd.Series, metric: str) -> str:
     return text
 
 
-def _methods_in(*frames: pd.DataFrame) -> list[str]:
+def methods_in(*frames: pd.DataFrame) -> list[str]:
+    """Return the methods with a figure in any of the tables, networks first."""
     measured = "auroc_mean" if "auroc_mean" in frames[0] else "dice_mean"
     present = {method for frame in frames for method in frame.dropna(subset=[measured])["method"]}
-    return [name for name in [*METHODS, *TRIVIAL] if name in present]
+    return [name for name in [*METHODS, FUSED, *TRIVIAL] if name in present]
 
 
-def _blocks(methods: list[str]) -> set[int]:
-    """Where the baselines begin."""
+def blocks(methods: list[str]) -> set[int]:
+    """Return where the baselines begin."""
     first = [i for i, name in enumerate(methods) if name in TRIVIAL]
     return {first[0]} if first and first[0] > 0 else set()
 
@@ -46,10 +47,17 @@ def _prevalence(rows: pd.DataFrame) -> str:
 
 
 def _dice_cell(
-    segmentation: pd.DataFrame, method: str, level: str, threshold: str, subset: str = "all"
+    segmentation: pd.DataFrame,
+    method: str,
+    level: str,
+    threshold: str,
+    *,
+    subset: str = "all",
+    kind: str = "residual",
 ) -> str:
     rows = segmentation[
         (segmentation["subset"] == subset)
+        & (segmentation["map"] == kind)
         & (segmentation["method"] == method)
         & (segmentation["level"] == level)
         & (segmentation["threshold"] == threshold)
@@ -85,7 +93,7 @@ def detection_table(
         ``segmentation_summary.csv``: adds the thesis's DSC column.
     """
     parts = {protocol: main_rows(summary, protocol) for _, protocol, _ in columns}
-    methods = _methods_in(*parts.values())
+    methods = methods_in(*parts.values())
     header = ["Method", *(heading for heading, _, _ in columns), *([] if segmentation is None else ["DSC"])]
     prevalence = ["Prevalence", *(_prevalence(parts[p]) if m == "aupr" else "" for _, p, m in columns)]
     rows = [prevalence + ([] if segmentation is None else [""])]
@@ -97,7 +105,7 @@ def detection_table(
         if segmentation is not None:
             row.append(_dice_cell(segmentation, method, "slice", "calibrated"))
         rows.append(row)
-    breaks = {1} | {i + 1 for i in _blocks(methods)}
+    breaks = {1} | {i + 1 for i in blocks(methods)}
     notes = []
     for _, protocol, _ in columns:
         found = parts[protocol]
@@ -110,61 +118,13 @@ def detection_table(
     return Table(caption, header, rows, list(dict.fromkeys(notes)), breaks)
 
 
-def parts_table(summary: pd.DataFrame) -> Table | None:
-    """Return the rows the main tables leave out: head and residual alone, ensembles."""
-    extra = summary[~summary["score"].isin(["thesis", "trivial"]) | (summary["members"] == "ensemble")]
-    if extra.empty:
-        return None
-    rows = []
-    for (method, score, members), group in extra.groupby(["method", "score", "members"], sort=False):
-        by_protocol = {row["protocol"]: row for _, row in group.iterrows()}
-        name = label(str(method)) + ("" if score == "thesis" else f": {SCORES.get(str(score), str(score))}")
-        name += ", ensemble of the seeds" if members == "ensemble" else ""
-        cells = [cell(by_protocol[p], "auroc") if p in by_protocol else "–" for p in PROTOCOLS]
-        rows.append([name, *cells])
-    header = [
-        "Method and score",
-        "Slice AUROC, healthy negatives",
-        "Slice AUROC",
-        "Clinical AUROC",
-        "Scan AUROC",
-    ]
-    return Table("Parts of the scores, and ensembles.", header, rows)
-
-
-def paired_table(paired: pd.DataFrame) -> Table | None:
-    """Return differences in AUROC to the better published baseline and the best trivial one."""
-    part = paired[(paired["score"] == "thesis") & (paired["members"] == "single")]
+def pathology_table(pathology: pd.DataFrame, scores: tuple[str, ...] = PLAIN) -> Table | None:
+    """Return table 6.4: slice-wise AUROC by pathology; with calibrated scores, its counterpart."""
+    part = pathology[pathology["score"].isin(scores) & (pathology["members"] == "single")]
     if part.empty:
         return None
-    rows = []
-    for row in part.to_dict("records"):
-        low, high = row["auroc_low"], row["auroc_high"]
-        interval = "–" if np.isnan(low) else f"{signed(low)} to {signed(high)}"
-        rows.append(
-            [
-                label(row["method"]),
-                PROTOCOLS[row["protocol"]],
-                label(row["rival"]),
-                signed(row["auroc_difference"]),
-                interval,
-            ]
-        )
-    return Table(
-        "Paired differences in AUROC, on the same bootstrap draws. The rival is the better of VAE-KL and "
-        "ceVAE, and the "
-        "best trivial baseline, both chosen on these test scans, which favours the rival.",
-        ["Method", "Protocol", "Rival", "Difference", "95 % interval"],
-        rows,
-    )
-
-
-def pathology_table(pathology: pd.DataFrame) -> Table | None:
-    """Return table 6.4: slice-wise AUROC by pathology."""
-    part = pathology[pathology["score"].isin(["thesis", "trivial"]) & (pathology["members"] == "single")]
-    if part.empty:
-        return None
-    names, methods = ordered_pathologies(part["pathology"]), _methods_in(part)
+    head = "Table 6.4. " if scores == PLAIN else "Calibrated scores: "
+    names, methods = ordered_pathologies(part["pathology"]), methods_in(part)
     lookup = {(row["pathology"], row["method"]): row for _, row in part.iterrows()}
     counts = {row["pathology"]: row for row in part.drop_duplicates("pathology").to_dict("records")}
     rows = [
@@ -180,31 +140,32 @@ def pathology_table(pathology: pd.DataFrame) -> Table | None:
     lonely = [n for n in names if counts[n]["n_patients"] == 1]
     notes = [f"One patient only, so no interval: {', '.join(map(label, lonely))}."] if lonely else []
     return Table(
-        "Table 6.4. AUROC by pathology: its lesion slices against slices of healthy scans, other pathologies "
+        f"{head}AUROC by pathology: its lesion slices against slices of healthy scans, other pathologies "
         "left out.",
         ["Method", *(label(name) for name in names)],
         rows,
         notes,
-        {1} | {i + 1 for i in _blocks(methods)},
+        {1} | {i + 1 for i in blocks(methods)},
     )
 
 
-def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float) -> Table | None:
-    """Return Dice at the calibrated threshold and its ceiling."""
-    part = segmentation[segmentation["subset"] == "all"]
+def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float, kind: str = "residual") -> Table | None:
+    """Return Dice at the calibrated threshold and its ceiling, of the residual or of the calibrated map."""
+    part = segmentation[(segmentation["subset"] == "all") & (segmentation["map"] == kind)]
     if part.empty:
         return None
-    methods = _methods_in(part)
+    what = "residual" if kind == "residual" else "calibrated map |z|"
+    methods = methods_in(part)
     units = part.drop_duplicates("level").set_index("level")["n_units"]
     rows = []
     for method in methods:
         cells = [
-            _dice_cell(segmentation, method, level, threshold, subset)
+            _dice_cell(segmentation, method, level, threshold, subset=subset, kind=kind)
             for subset, level, threshold in _DICE_COLUMNS
         ]
         rows.append([label(method), *cells])
     return Table(
-        f"Dice of the thresholded residual, mean and σ, on the 1 mm grid ({units.get('slice', 0):.0f} slices "
+        f"Dice of the thresholded {what}, mean and σ, on the 1 mm grid ({units.get('slice', 0):.0f} slices "
         f"with a "
         f"lesion, {units.get('volume', 0):.0f} volumes). Threshold: {100 * voxel_fpr:g} % of healthy "
         f"calibration voxels "
@@ -220,7 +181,7 @@ def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float) -> Table | 
         ],
         rows,
         ["Atrophy has no focus; the last column leaves it out."],
-        _blocks(methods),
+        blocks(methods),
     )
 
 
@@ -233,9 +194,9 @@ _DICE_COLUMNS = (
 )
 
 
-def operating_table(points: pd.DataFrame) -> Table | None:
+def operating_table(points: pd.DataFrame, scores: tuple[str, ...] = PLAIN) -> Table | None:
     """Return sensitivity and reached specificity of whole scans, averaged over seeds."""
-    part = points[points["score"].isin(["thesis", "trivial"]) & (points["seed"] != "all")]
+    part = points[points["score"].isin(scores) & (points["seed"] != "all")]
     if part.empty:
         return None
     rows = []
@@ -249,11 +210,11 @@ def operating_table(points: pd.DataFrame) -> Table | None:
                 "–" if np.isnan(values[2]) else f"{values[2]:.0f}",
             ]
         )
-    first = part.iloc[0]
+    what, first = "" if scores == PLAIN else ", calibrated scores", part.iloc[0]
     notes = [f"{note}." for note in dict.fromkeys(part["reason"]) if note]
     return Table(
-        f"Operating points of whole scans ({first['n_abnormal']:.0f} abnormal, {first['n_healthy']:.0f} "
-        f"healthy test "
+        f"Operating points of whole scans{what} ({first['n_abnormal']:.0f} abnormal, "
+        f"{first['n_healthy']:.0f} healthy test "
         f"scans). Thresholds were set on {first['n_calibrate']:.0f} healthy calibration scans; the "
         f"specificity reached "
         "on the test scans stands beside the one aimed at.",

@@ -32,6 +32,9 @@ from normct.evaluate.tables import write_csv
 
 log = logging.getLogger(__name__)
 
+Thresholds = dict[tuple[str, str, str], float | None]
+"""Calibrated threshold of a method, kind of map (``residual``, ``calibrated``) and seed."""
+
 
 def dice(hit: Any, flagged: Any, lesion: Any) -> Any:
     """Return 2 |A ∩ B| / (|A| + |B|) from counts of pixels; the lesion is never empty here."""
@@ -59,6 +62,7 @@ class Case:
     participant_id: str
     pathology: str
     method: str
+    map: str
     seed: str
     threshold: float | None
     slices: NDArray[np.float64]
@@ -107,8 +111,14 @@ def measure(
     return slices, volume
 
 
+def case_key(kind: str, key: str) -> tuple[str, str, str]:
+    """Return method, kind and seed of a map; z maps are averaged over seeds already."""
+    method, seed = split_key(key)
+    return method, kind, "all" if kind == "calibrated" and method != ATLAS_KEY else seed
+
+
 def scan_cases(
-    scan: dict[str, Any], maps: str | Path, preprocess: str | Path, thresholds: dict[str, float | None]
+    scan: dict[str, Any], maps: dict[str, Path], preprocess: str | Path, thresholds: Thresholds
 ) -> list[Case]:
     """Return the cases of one abnormal scan; none when its lesion lies outside usable slices."""
     sub = scan["participant_id"]
@@ -116,19 +126,21 @@ def scan_cases(
     if store.set_aside or not store.lesion[store.usable].any():
         return []
     cases = []
-    for key, residual in read_maps(Path(maps) / f"{sub}.npz", store):
-        method, seed = split_key(key)
-        slices, volume = measure(residual, store.brain, store.lesion, store.usable, thresholds.get(key))
-        cases.append(Case(sub, scan["pathology"], method, seed, thresholds.get(key), slices, volume))
+    for kind, folder in maps.items():
+        for key, values in read_maps(folder / f"{sub}.npz", store):
+            column = case_key(kind, key)
+            limit = thresholds.get(column)
+            slices, volume = measure(values, store.brain, store.lesion, store.usable, limit)
+            cases.append(Case(sub, scan["pathology"], *column, limit, slices, volume))
     return cases
 
 
 def evaluate(
     scans: pd.DataFrame,
-    maps: str | Path,
+    maps: dict[str, Path],
     preprocess: str | Path,
     *,
-    thresholds: dict[str, float | None],
+    thresholds: Thresholds,
     voxel_fpr: float,
     threads: int = 1,
 ) -> dict[str, pd.DataFrame]:
@@ -138,41 +150,45 @@ def evaluate(
     ----------
     scans : DataFrame
         Accepted test scans.
-    maps, preprocess : path
-        Folders ``R/score/maps`` and ``R/preprocess``.
+    maps : dict of Path
+        Folders of ``residual`` and ``calibrated`` maps, ``R/score/maps`` and ``R/score/calibrated``.
+    preprocess : path
+        Folder ``R/preprocess``.
     thresholds : dict
-        Calibrated threshold by map key.
+        Calibrated threshold by method, kind of map and seed.
     voxel_fpr : float
     threads : int
         Scans measured side by side.
     """
     marked = scans[(scans["group"] == "abnormal") & scans["has_lesion_mask"]].to_dict("records")
-    tallies: dict[tuple[str, str, str, str], Tally] = defaultdict(Tally)
+    tallies: dict[tuple[str, str, str, str, str], Tally] = defaultdict(Tally)
     volumes = []
     with ThreadPoolExecutor(threads) as pool:
         # results come back in the order of the scans, so sums do not depend on which thread was first
         for cases in pool.map(lambda scan: scan_cases(scan, maps, preprocess, thresholds), marked):
             for case in cases:
                 for subset in subsets(case.pathology):
-                    tallies[subset, case.method, case.seed, "slice"].add(case.slices)
-                    tallies[subset, case.method, case.seed, "volume"].add(case.volume[None])
+                    column = (case.method, case.map, case.seed)
+                    tallies[subset, *column, "slice"].add(case.slices)
+                    tallies[subset, *column, "volume"].add(case.volume[None])
                 volumes.append(
                     {
                         "participant_id": case.participant_id,
                         "pathology": case.pathology,
                         "method": case.method,
+                        "map": case.map,
                         "seed": case.seed,
                         "lesion_slices": len(case.slices),
                         "dice_slices": case.slices[:, -1].mean(),
                         "dice_volume": case.volume[-1],
                     }
                 )
-    table, short = tabulate(dict(tallies), {split_key(k): v for k, v in thresholds.items()}, voxel_fpr)
-    place = {
-        column: i for i, column in enumerate(ordered((v["method"], "residual", v["seed"]) for v in volumes))
-    }
-    volumes.sort(key=lambda v: (v["participant_id"], place[v["method"], "residual", v["seed"]]))
-    names = ["participant_id", "pathology", "method", "seed", "lesion_slices", "dice_slices", "dice_volume"]
+    table, short = tabulate(dict(tallies), thresholds, voxel_fpr)
+    columns = ordered((v["method"], v["map"], v["seed"]) for v in volumes)
+    place = {column: i for i, column in enumerate(columns)}
+    volumes.sort(key=lambda v: (v["participant_id"], place[v["method"], v["map"], v["seed"]]))
+    names = ["participant_id", "pathology", "method", "map", "seed", "lesion_slices"]
+    names += ["dice_slices", "dice_volume"]
     return {
         "segmentation": table,
         "segmentation_summary": short,
@@ -180,15 +196,17 @@ def evaluate(
     }
 
 
-def map_thresholds(calibration: dict[str, Any]) -> dict[str, float | None]:
-    """Return the calibrated threshold of |residual| of each map key, from ``calibration.json``."""
-    found: dict[str, float | None] = {
-        f"{method}/seed-{seed}": float(value)
+def map_thresholds(calibration: dict[str, Any]) -> Thresholds:
+    """Return the thresholds of |residual| and |z| by method, kind of map and seed."""
+    found: Thresholds = {
+        (method, "residual", seed): float(value)
         for method, seeds in calibration["seed_thresholds"].items()
         for seed, value in seeds.items()
     }
     if ATLAS_KEY in calibration["thresholds"]:
-        found[ATLAS_KEY] = float(calibration["thresholds"][ATLAS_KEY])
+        found[ATLAS_KEY, "residual", "n/a"] = float(calibration["thresholds"][ATLAS_KEY])
+    for key, value in calibration["calibrated"]["thresholds"].items():
+        found[case_key("calibrated", key)] = float(value)
     return found
 
 
@@ -198,6 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
     p.add_argument("--preprocess", required=True, help="folder R/preprocess")
     p.add_argument("--maps", required=True, help="folder R/score/maps")
+    p.add_argument("--z-maps", required=True, help="folder R/score/calibrated")
     p.add_argument("--calibration", required=True, help="R/score/calibration.json")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--out", required=True, help="folder the tables are written into")
@@ -206,7 +225,7 @@ def main(argv: list[str] | None = None) -> None:
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     tables = evaluate(
         scans,
-        args.maps,
+        {"residual": Path(args.maps), "calibrated": Path(args.z_maps)},
         args.preprocess,
         thresholds=map_thresholds(calibration),
         voxel_fpr=calibration["voxel_fpr"],

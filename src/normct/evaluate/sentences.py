@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from normct.common.registry import METHODS, TRIVIAL, label
+from normct.common.registry import FUSED, METHODS, TRIVIAL, label
 
 PUBLISHED_BASELINES = ("vae_kl", "cevae")
 ALARM = 0.70
@@ -45,10 +45,49 @@ def best_row(rows: pd.DataFrame, column: str, largest: bool = True) -> dict[Any,
     return (max if largest else min)(rows.to_dict("records"), key=lambda row: row[column])
 
 
-def main_rows(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """Return the networks in thesis scoring and the trivial baselines under a protocol, one row a method."""
-    keep = (summary["protocol"] == protocol) & summary["score"].isin(["thesis", "trivial"])
+PLAIN = ("thesis", "trivial")
+CALIBRATED = ("calibrated", "fused")
+
+
+def main_rows(summary: pd.DataFrame, protocol: str, scores: tuple[str, ...] = PLAIN) -> pd.DataFrame:
+    """Return the rows of a protocol with these scores, one a method: thesis and trivial, or calibrated ones.
+
+    Seeds apart, never an ensemble; the statistical atlas is among the trivial and among the calibrated.
+    """
+    keep = (summary["protocol"] == protocol) & summary["score"].isin(scores)
     return summary[keep & (summary["members"] == "single")]
+
+
+def on_calibrated(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
+    """Say what calibrated scoring gains, and whether networks add anything to the atlas scored alike."""
+    rows = main_rows(summary, protocol, CALIBRATED).dropna(subset=["auroc_mean"]).set_index("method")
+    plain = main_rows(summary, protocol).dropna(subset=["auroc_mean"])
+    networks = rows[rows.index.isin(list(METHODS))].reset_index()
+    if networks.empty or FUSED not in rows.index or "statistical_atlas" not in rows.index:
+        return ""
+    best, before = best_row(networks, "auroc_mean"), plain[plain["method"].isin(list(METHODS))]
+    text = f"Calibrated scoring, {_WHAT[protocol]}: the best network is {label(best['method'])} "
+    text += number(best["auroc_mean"])
+    if len(before):
+        text += f" (the best with the thesis's score has {number(before['auroc_mean'].max())})"
+    value = dict(zip(rows.index, rows["auroc_mean"], strict=True))
+    atlas, fused = float(value["statistical_atlas"]), float(value[FUSED])
+    text += f"; the statistical atlas, scored alike and without a network, {number(atlas)}; "
+    text += f"fused {number(fused)}"
+    entry = paired[
+        (paired["protocol"] == protocol)
+        & (paired["method"] == FUSED)
+        & (paired["members"] == "single")
+        & (paired["against"] == "atlas_calibrated")
+    ]
+    low, high = (entry["auroc_low"].iloc[0], entry["auroc_high"].iloc[0]) if len(entry) else (np.nan, np.nan)
+    gain = fused - atlas
+    if np.isnan(low):
+        return f"{text}. The networks add {signed(gain)} to the atlas; no interval, so not established."
+    verdict = (
+        "they help" if low > 0 else "they harm" if high < 0 else "the interval includes zero: not established"
+    )
+    return f"{text}. The networks add {signed(gain)} to the atlas{span(low, high)}; {verdict}."
 
 
 def confound(summary: pd.DataFrame) -> tuple[str, bool]:
@@ -162,6 +201,10 @@ def on_pathologies(pathology: pd.DataFrame, summary: pd.DataFrame) -> str:
 def on_localisation(segmentation: pd.DataFrame) -> str:
     """Name the best Dice and its ceiling."""
     part = segmentation[(segmentation["subset"] == "all") & (segmentation["level"] == "volume")]
+    fused = part[
+        (part["map"] == "calibrated") & (part["method"] == FUSED) & (part["threshold"] == "calibrated")
+    ]
+    part = part[part["map"] == "residual"]
     real = part[(part["threshold"] == "calibrated") & part["method"].isin(list(METHODS))].dropna(
         subset=["dice_mean"]
     )
@@ -179,6 +222,8 @@ def on_localisation(segmentation: pd.DataFrame) -> str:
     )
     if len(atlas):
         text += f"; the statistical atlas, without a network, has {number(atlas['dice_mean'].iloc[0])}"
+    if len(fused) and not np.isnan(fused["dice_mean"].iloc[0]):
+        text += f"; the fused z map has {number(fused['dice_mean'].iloc[0])}"
     return text + "."
 
 
@@ -188,6 +233,7 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
     sentences = [
         against_trivial(summary, paired, protocol) for protocol in ("slice_healthy", "clinical", "volume")
     ]
+    sentences += [on_calibrated(summary, paired, protocol) for protocol in ("slice_healthy", "volume")]
     sentences.append(against_published(summary, paired, "slice_healthy"))
     sentences.append(on_pathologies(tables["pathology"], summary))
     sentences.append(on_localisation(tables["segmentation_summary"]))

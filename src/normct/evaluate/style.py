@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 from normct.common.files import atomic
-from normct.common.registry import METHODS, TRIVIAL
+from normct.common.registry import FUSED, FUSED_COLOUR, METHODS, TRIVIAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +42,8 @@ def line(method: str) -> dict[str, Any]:
     """Return line style of a method: networks solid, baselines thin and each with a dash of its own."""
     if method in METHODS:
         return {"color": METHODS[method].colour, "linewidth": 1.6, "linestyle": "-", "zorder": 3}
+    if method == FUSED:
+        return {"color": FUSED_COLOUR, "linewidth": 2.2, "linestyle": "-", "zorder": 4}
     names = list(TRIVIAL)
     dash = _DASHES[names.index(method) % len(_DASHES)] if method in TRIVIAL else "-"
     colour = TRIVIAL[method].colour if method in TRIVIAL else "#000000"

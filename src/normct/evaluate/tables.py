@@ -33,6 +33,8 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         "reasons",
         "against",
         "rival",
+        "rival_score",
+        "map",
         "subset",
         "level",
         "threshold",

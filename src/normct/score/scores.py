@@ -85,8 +85,8 @@ def slice_scores(raw: Raw, alpha: Mapping[str, Mapping[str, float]], settings: S
     -------
     list of SliceScore
         ``thesis`` of each network (eq. 6.2 with a head, s_r without), with a head also ``head`` (s_c) and
-        ``residual`` (s_r), with a variance head ``variance``; seed ``all``, the mean over seeds of these, when
-        there are several; ``trivial``.
+        ``residual`` (s_r), with a variance head ``variance``; seed ``all``, the mean over seeds of these,
+        where there are several; ``trivial``.
     """
     result: list[SliceScore] = []
     if raw.set_aside:

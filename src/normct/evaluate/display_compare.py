@@ -1,0 +1,94 @@
+"""Tables that compare: ways of scoring, parts of a score, paired differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from normct.common.registry import PROTOCOLS, SCORES, label
+from normct.evaluate.display import blocks, cell, methods_in
+from normct.evaluate.document import Table
+from normct.evaluate.sentences import CALIBRATED, PLAIN, main_rows, signed
+
+
+def parts_table(summary: pd.DataFrame) -> Table | None:
+    """Return the rows the main tables leave out: head and residual alone, ensembles."""
+    shown = summary["score"].isin([*PLAIN, *CALIBRATED])
+    extra = summary[~shown | (summary["members"] == "ensemble")]
+    if extra.empty:
+        return None
+    rows = []
+    for (method, score, members), group in extra.groupby(["method", "score", "members"], sort=False):
+        by_protocol = {row["protocol"]: row for _, row in group.iterrows()}
+        name = label(str(method)) + (
+            "" if score in {"thesis", "fused"} else f": {SCORES.get(str(score), str(score))}"
+        )
+        name += ", ensemble of the seeds" if members == "ensemble" else ""
+        cells = [cell(by_protocol[p], "auroc") if p in by_protocol else "–" for p in PROTOCOLS]
+        rows.append([name, *cells])
+    header = [
+        "Method and score",
+        "Slice AUROC, healthy negatives",
+        "Slice AUROC",
+        "Clinical AUROC",
+        "Scan AUROC",
+    ]
+    return Table("Parts of the scores, and ensembles.", header, rows)
+
+
+def gain_table(summary: pd.DataFrame) -> Table | None:
+    """Return every network and the statistical atlas, each with its plain and with the calibrated score.
+
+    What scoring gains is read along a row, what a network gains down a column.
+    """
+    columns = (("slice_healthy", "auroc"), ("slice_healthy", "aupr"), ("volume", "auroc"))
+    rows, methods = [], methods_in(main_rows(summary, "slice_healthy", CALIBRATED))
+    for method in methods:
+        cells = []
+        for protocol, metric in columns:
+            for scores in (PLAIN, CALIBRATED):
+                found = main_rows(summary, protocol, scores)
+                found = found[found["method"] == method]
+                cells.append(cell(found.iloc[0], metric) if len(found) else "–")
+        rows.append([label(method), *cells])
+    if not rows:
+        return None
+    names = ("Slice AUROC", "Slice AUPR", "Scan AUROC")
+    return Table(
+        "The same maps with the thesis's score (the statistical atlas: mean |z|) and with the calibrated "
+        "one: smoothed, as z against held-out healthy scans, pooled and standardised by position. Slices: "
+        "with a lesion against those of healthy scans. Fused: statistical atlas and networks together.",
+        ["Method", *(f"{name}, {way}" for name in names for way in ("plain", "calibrated"))],
+        rows,
+        [],
+        blocks(methods),
+    )
+
+
+def paired_table(paired: pd.DataFrame, scores: tuple[str, ...] = ("thesis",)) -> Table | None:
+    """Return differences in AUROC to the rivals: the published baselines, the trivial ones, the atlas."""
+    part = paired[paired["score"].isin(scores) & (paired["members"] == "single")]
+    if part.empty:
+        return None
+    rows = []
+    for row in part.to_dict("records"):
+        low, high = row["auroc_low"], row["auroc_high"]
+        interval = "–" if np.isnan(low) else f"{signed(low)} to {signed(high)}"
+        rows.append(
+            [
+                label(row["method"]),
+                PROTOCOLS[row["protocol"]],
+                label(row["rival"]) + (", calibrated" if row["rival_score"] == "calibrated" else ""),
+                signed(row["auroc_difference"]),
+                interval,
+            ]
+        )
+    return Table(
+        f"Paired differences in AUROC{'' if 'thesis' in scores else ', calibrated scores'}, on the same "
+        "bootstrap "
+        "draws. The rival is the better of VAE-KL and "
+        "ceVAE, and the "
+        "best trivial baseline, both chosen on these test scans, which favours the rival.",
+        ["Method", "Protocol", "Rival", "Difference", "95 % interval"],
+        rows,
+    )
