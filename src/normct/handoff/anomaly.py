@@ -89,6 +89,7 @@ def native_map(
     *,
     inside: NDArray[np.bool_] | None = None,
     step: float = 1 / 16,
+    order: int = 1,
 ) -> Volume:
     """Carry a map [z, y, x] of the atlas grid onto the grid of the original scan.
 
@@ -106,6 +107,8 @@ def native_map(
         Boolean, same shape: the part to carry, and what lies around it in its box; all that is not 0.
     step : float
         Values are rounded to multiples of it, so that noise does not bloat the file.
+    order : int
+        1 linear, 0 nearest neighbour (a third of the time).
 
     Returns
     -------
@@ -120,7 +123,7 @@ def native_map(
         shifted = affine.copy()
         shifted[:3, 3] += affine[:3, :3] @ start
         grid = Volume(np.broadcast_to(np.float32(0), size), shifted)
-        part = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform).data
+        part = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform, order).data
         result[where] = np.round(part / np.float32(step)) * np.float32(step)
     return Volume(result, affine)
 

@@ -24,6 +24,9 @@ from normct.handoff.scores import Score
 from normct.handoff.settings import Settings, Sources
 from normct.handoff.viewer import pack_view
 
+THIN_VOXELS = 5e6
+"""Voxels of brain above which a scan counts as one of thin slices."""
+
 
 def _native_brain(path: Path, ct: Volume) -> Volume:
     mask = read_volume(path, dtype=None)
@@ -57,11 +60,14 @@ def maps_and_findings(
     transform = read_transform(sources.transform)
     ct = read_volume(sources.ct)
 
-    def native(values: NDArray[np.float32], step: float) -> Volume:
-        where = (atlas.affine, ct.data.shape, ct.affine, transform)
-        return native_map(values, *where, inside=store.brain, step=step)
+    # thin slices: coarser steps keep the file small, and the picture of what is expected is shrunk anyway
+    thin = float(store.brain.sum()) / 1000 / ct.voxel_ml > THIN_VOXELS
 
-    anomaly = native(grid, settings.step / 4)
+    def native(values: NDArray[np.float32], step: float, order: int = 1) -> Volume:
+        where = (atlas.affine, ct.data.shape, ct.affine, transform)
+        return native_map(values, *where, inside=store.brain, step=step, order=order)
+
+    anomaly = native(grid, settings.step if thin else settings.step / 4)
     expected = None
     if settings.hu_range:
         inside = store.image[store.mask].astype(np.float32)
@@ -69,7 +75,7 @@ def maps_and_findings(
         # around the brain its own median, lest interpolation darken the rim
         around = np.float32(np.median(healthy)) if healthy.size else np.float32(0)
         spread = np.where(store.brain, atlas_map(store, healthy), around)
-        expected = native(spread, settings.step / 4)
+        expected = native(spread, settings.step / 4, order=0 if thin else 1)
     brain = _native_brain(sources.brain_mask, ct)
     threshold = score.threshold * settings.scale
     findings, marked = find(
