@@ -22,7 +22,9 @@ def main(names: list[str]) -> int:
     known = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
     unknown = set(names) - set(known)
     if unknown:
-        print(f"no benchmark named {', '.join(sorted(unknown))}; there are: {', '.join(known)}", file=sys.stderr)
+        print(
+            f"no benchmark named {', '.join(sorted(unknown))}; there are: {', '.join(known)}", file=sys.stderr
+        )
         return 2
     entries: list[Entry] = []
     for name in names or known:
