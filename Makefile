@@ -24,7 +24,7 @@ help:  ## this list
 	@touch $@
 
 .venv/.dev: .venv/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bet]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bet,flow]'
 	@touch $@
 
 demo: .venv/.base  ## set up, and run the whole pipeline on the embedded synthetic cohort
