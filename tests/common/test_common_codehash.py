@@ -19,7 +19,11 @@ def copy(tmp_path):
     def value(module: str) -> str:
         code = f"from normct.common.codehash import code_hash; print(code_hash({module!r}))"
         return subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
 
     return tmp_path / "normct", value

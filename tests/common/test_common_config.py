@@ -21,7 +21,8 @@ def merged(path: Path) -> dict:
 
     def lay(under: dict, over: dict) -> dict:
         return under | {
-            k: lay(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v for k, v in over.items()
+            k: lay(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v
+            for k, v in over.items()
         }
 
     return lay(copy.deepcopy(DEMO), yaml.safe_load(path.read_text("utf-8")))
@@ -46,8 +47,12 @@ def test_no_key_is_written_twice():
         return loader.construct_mapping(node, deep=True)
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    for path in [REPOSITORY / "config.yaml", *SCHEMAS.glob("*.yaml"), *(REPOSITORY / "configs").glob("*.yaml")]:
-        yaml.load(path.read_text("utf-8"), Strict)  # noqa: S506
+    for path in [
+        REPOSITORY / "config.yaml",
+        *SCHEMAS.glob("*.yaml"),
+        *(REPOSITORY / "configs").glob("*.yaml"),
+    ]:
+        yaml.load(path.read_text("utf-8"), Strict)
 
 
 def test_the_demo_config_is_valid():
@@ -60,7 +65,10 @@ def test_a_typo_anywhere_is_found():
     def sections(node: dict, path: tuple[str, ...] = ()):
         yield path
         for key, value in node.items():
-            if isinstance(value, dict) and path + (key,) not in {("handoff", "windows"), ("phantom", "abnormal")}:
+            if isinstance(value, dict) and (*path, key) not in {
+                ("handoff", "windows"),
+                ("phantom", "abnormal"),
+            }:
                 yield from sections(value, (*path, key))
 
     for path in sections(DEMO):

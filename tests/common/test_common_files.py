@@ -30,7 +30,9 @@ def test_suffixes_are_kept_for_writers_that_look_at_them(tmp_path):
     with atomic(tmp_path / "ct.nii.gz") as part:
         assert part.name.endswith(".nii.gz")
         part.write_bytes(b"x")
-    assert sha256(tmp_path / "ct.nii.gz") == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert (
+        sha256(tmp_path / "ct.nii.gz") == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    )
 
 
 def test_json_refuses_what_other_readers_cannot_read(tmp_path):

@@ -43,9 +43,11 @@ def test_a_transform_file_means_to_ants_what_it_means_to_us(tmp_path, smooth):
 def test_ants_own_rigid_files_are_read(tmp_path):
     ants = pytest.importorskip("ants")
     transform = ants.create_ants_transform(
-        transform_type="Euler3DTransform", center=(4.0, 5.0, 6.0), matrix=Rotation.from_euler("z", 20, degrees=True).as_matrix(),
+        transform_type="Euler3DTransform",
+        center=(4.0, 5.0, 6.0),
+        matrix=Rotation.from_euler("z", 20, degrees=True).as_matrix(),
         translation=(1.0, 2.0, 3.0),
-    )  # fmt: skip
+    )
     ants.write_transform(transform, str(tmp_path / "euler.mat"))
     matrix = read_transform(tmp_path / "euler.mat")
     lps = np.array([7.0, -3.0, 2.0])
@@ -86,7 +88,10 @@ def test_a_lesion_comes_back_to_its_own_voxels(order, flips, angles, zooms, shea
     affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ sheared @ axes
     shape = tuple(int(90 / z) for z in zooms)
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) / 2) + [2, -3, 1]
-    grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
+    grid = (
+        np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1) @ affine[:3, :3].T
+        + affine[:3, 3]
+    )
     lesion = (np.linalg.norm(grid - [6.0, -8.0, 4.0], axis=-1) < 12).astype(np.uint8)
     native = Volume(lesion, affine)
     pose = rigid((8, -4, 6), (3, 2, -4))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from factories import make_store
 
+from factories import make_store
 from normct.common.anatomy import ATLAS_SHAPE, atlas_affine, ct_atlas
 from normct.common.slices import empty_store, read_slices, write_slices
 

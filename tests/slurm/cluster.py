@@ -1,4 +1,4 @@
-"""A real Slurm on this machine: munged, slurmctld and slurmd on loopback, with a fake GPU, without systemd.
+"""A real Slurm on this machine: munged, slurmctld, slurmd on loopback, a fake GPU, no systemd.
 
 Two partitions as in the shipped profile, `cpu` and `gpu`. No accounting: `squeue` is polled instead of `sacct`
 (tests/slurm/overlay.yaml). Only for tests: it runs as root and authenticates nobody but itself.
@@ -102,12 +102,12 @@ def slurm(folder: Path) -> Iterator[Path]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start(command: str) -> None:
-        log = (folder / f"{command.split()[0]}.out").open("wb")
+        log = (folder / f"{command.split(maxsplit=1)[0]}.out").open("wb")
         running.append(subprocess.Popen(command.split(), stdout=log, stderr=log, start_new_session=True))
 
     try:
         start(munge)
-        _wait(lambda: (folder / "munge.socket").exists(), "munged", folder)
+        _wait((folder / "munge.socket").exists, "munged", folder)
         start("slurmctld -D -i")
         start(f"slurmd -D -N {host}")
         _wait(lambda: "idle" in _ask("sinfo", "-h", "-o", "%T"), "an idle node", folder)
@@ -133,7 +133,9 @@ def _wait(ready, what: str, folder: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
-            logs = "\n".join(f"--- {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in folder.glob("*.log"))
+            logs = "\n".join(
+                f"--- {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in folder.glob("*.log")
+            )
             raise RuntimeError(f"{what} did not come up\n{logs}")
         time.sleep(0.3)
 

@@ -49,8 +49,9 @@ def test_the_demo_dag_runs_through_the_shipped_profile(running, tmp_path):
     )
     # two subjects are enough to see the chain of each; the rest of the DAG is the same
     target = "out/preprocess/sub-icb001/slices.npz"
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *OVERLAY, target, "out/train/vae_kl/seed-0/model.safetensors",
-               "--configfile", "tiny.yaml"]  # fmt: skip
+    targets = [target, "out/train/vae_kl/seed-0/model.safetensors"]
+    profile = ["--profile", "slurm", *OVERLAY]
+    command = [sys.executable, "-m", "snakemake", *profile, *targets, "--configfile", "tiny.yaml"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

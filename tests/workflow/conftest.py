@@ -28,9 +28,13 @@ class Checkout:
         configs = ["tiny.yaml"] + ([extra] if extra else [])
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", *configs]
         environment = os.environ | {"PYTHONPATH": str(self.folder / "src"), "PYTHONUNBUFFERED": "1"}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
         if check and done.returncode:
-            raise AssertionError(f"exit status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
+            raise AssertionError(
+                f"exit status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+            )
         return done
 
     def copy(self, folder: Path) -> Checkout:
@@ -43,7 +47,9 @@ def new_checkout(folder: Path) -> Checkout:
     """Copy the code, not the results."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("src", "workflow"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for name in ("Snakefile", "config.yaml", "tests/workflow/tiny.yaml"):
         shutil.copy2(REPOSITORY / name, folder / Path(name).name)
     return Checkout(folder)

@@ -70,7 +70,13 @@ def test_a_differing_score_setting_is_refused(frozen):
     new = table(frozen, "april.tsv", [("sub-001", "scans with spaces é/sub-icb001.nii.gz")])
     (frozen.folder / "other.yaml").write_text("score: {transforms: all}\n")
     done = frozen.snakemake(
-        "--dry-run", "score_new", "--config", f"new={new}", f"bundle={bundle(frozen)}", extra="other.yaml", check=False
+        "--dry-run",
+        "score_new",
+        "--config",
+        f"new={new}",
+        f"bundle={bundle(frozen)}",
+        extra="other.yaml",
+        check=False,
     )
     assert done.returncode != 0
     assert "score.transforms" in done.stderr
@@ -98,7 +104,11 @@ def test_a_truncated_scan_is_set_aside_and_the_list_goes_on(frozen):
     assert (root / "handoff" / "patients" / "sub-good" / "index.html").is_file()
     assert "sub-bad" in (root / "handoff" / "index.html").read_text("utf-8")
     assert "sub-bad" in done.stderr  # said last
-    texts = [p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix in {".json", ".html", ".csv", ".txt"}]
+    texts = [
+        p.read_bytes()
+        for p in root.rglob("*")
+        if p.is_file() and p.suffix in {".json", ".html", ".csv", ".txt"}
+    ]
     assert not any(b"DOE" in text for text in texts)
 
 

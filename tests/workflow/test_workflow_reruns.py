@@ -69,7 +69,11 @@ FIRST: list[tuple[str, set[str]]] = [
 ]
 # a temp() file that has to be rebuilt for its only reader
 REBUILT = {"preprocess_skullstrip": {"preprocess_resample"}}
-VALUES: dict[str, Any] = {"results_dir": "elsewhere", "handoff.method": "vae_kl", "cohort.pathologies": ["abscess"]}
+VALUES: dict[str, Any] = {
+    "results_dir": "elsewhere",
+    "handoff.method": "vae_kl",
+    "cohort.pathologies": ["abscess"],
+}
 # not a value but a cohort, a program or a file of one's own
 LEFT_OUT = {"cohort.participants", "preprocess.skullstrip.engine", "preprocess.register.atlas"}
 
@@ -114,7 +118,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 def jobs_of(text: str) -> set[str]:
     """Names of the rules in Snakemake's job statistics."""
     table = text.partition("Job stats:")[2].partition("total")[0]
-    return {m[1] for m in re.finditer(r"^(\w+) +\d+$", table, re.M)} - {"all"}
+    return {m[1] for m in re.finditer(r"^(\w+) +\d+$", table, re.MULTILINE)} - {"all"}
 
 
 def rule_graph(checkout) -> dict[str, set[str]]:
@@ -172,8 +176,14 @@ def test_more_scans_leave_the_old_ones_alone(finished, tmp_path):
     more.write_text("phantom: {healthy_test: 3}\n", "utf-8")
     done = finished.snakemake("--dry-run", "--nolock", extra=str(more))
     table = done.stdout.partition("Job stats:")[2].partition("total")[0]
-    counts = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.M)}
-    for rule in ("phantom_subject", "cohort_import", "preprocess_skullstrip", "preprocess_slices", "score_infer"):
+    counts = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+    for rule in (
+        "phantom_subject",
+        "cohort_import",
+        "preprocess_skullstrip",
+        "preprocess_slices",
+        "score_infer",
+    ):
         assert counts[rule] == 2, rule
     assert not [rule for rule in counts if rule.startswith("train_")]
     assert "score_calibrate" not in counts

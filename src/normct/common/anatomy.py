@@ -35,13 +35,18 @@ def mni_tissues() -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64]]:
     """
     spec = find_spec("nilearn")  # found, not imported: nilearn's import costs seconds
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("nilearn carries the MNI152 tissue maps; install the project's dependencies")
+        raise ModuleNotFoundError(
+            "nilearn carries the MNI152 tissue maps; install the project's dependencies"
+        )
     folder = Path(spec.origin).parent / "datasets" / "data"
-    images = {t: nib.load(folder / f"mni_icbm152_{t}_tal_nlin_sym_09a_converted.nii.gz") for t in ("t1", "gm", "wm")}
+    images = {
+        t: nib.nifti1.load(folder / f"mni_icbm152_{t}_tal_nlin_sym_09a_converted.nii.gz")
+        for t in ("t1", "gm", "wm")
+    }
     maps = {name: np.asarray(image.get_fdata(dtype=np.float32)) for name, image in images.items()}
     for name in ("gm", "wm"):
         maps[name] = maps[name] / max(float(maps[name].max()), 1e-6)
-    return maps, np.asarray(images["t1"].affine, float)
+    return maps, np.asarray(images["t1"].affine, np.float64)
 
 
 def atlas_affine() -> NDArray[np.float64]:

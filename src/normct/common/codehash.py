@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def _file(module: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(module: str) -> tuple[str, tuple[str, ...]]:
     """Return the hash of a module's bare syntax tree and the modules of ours that it imports."""
     path = _file(module)
@@ -51,7 +51,7 @@ def _read(module: str) -> tuple[str, tuple[str, ...]]:
     return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest(), ours
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_hash(module: str) -> str:
     """Return 12 hex digits over a module, all modules of ours it imports, and its package's templates.
 

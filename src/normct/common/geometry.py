@@ -41,7 +41,9 @@ def read_transform(path: str | Path) -> NDArray[np.float64]:
         rz = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
         linear, shift = rz @ rx @ ry, values[3:]
     else:
-        raise ValueError(f"{Path(path).name}: {values.size} parameters; an ITK affine has 12, an Euler transform 6")
+        raise ValueError(
+            f"{Path(path).name}: {values.size} parameters; an ITK affine has 12, an Euler transform 6"
+        )
     matrix = np.eye(4)
     matrix[:3, :3] = linear
     matrix[:3, 3] = shift + centre - linear @ centre
@@ -83,7 +85,13 @@ def resample(
     points = np.eye(4) if points is None else points
     index = np.linalg.inv(volume.affine) @ points @ affine
     data = ndimage.affine_transform(
-        volume.data, index[:3, :3], index[:3, 3], output_shape=tuple(shape), order=order, cval=fill, prefilter=False
+        volume.data,
+        index[:3, :3],
+        index[:3, 3],
+        output_shape=tuple(shape),
+        order=order,
+        cval=fill,
+        prefilter=False,
     )
     return Volume(data, np.asarray(affine, float))
 
@@ -100,7 +108,9 @@ def to_native(atlas_map: Volume, native: Volume, transform: NDArray[np.float64],
     transform : ndarray
         As :func:`read_transform` returns it (atlas point to native point); its inverse is used.
     """
-    return resample(atlas_map, native.data.shape, native.affine, np.linalg.inv(transform), order)
+    return resample(
+        atlas_map, native.data.shape, native.affine, np.asarray(np.linalg.inv(transform), np.float64), order
+    )
 
 
 def angles_deg(matrix: NDArray[np.float64]) -> tuple[float, float, float]:

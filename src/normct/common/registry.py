@@ -51,16 +51,49 @@ METHODS: dict[str, Method] = {
         Method("cevae", "cevae", "ceVAE", False, False, "#56B4E9", "Zimmerer et al., MIDL 2019"),
         Method(STAGE1, STAGE1, "Context restoration", False, False, "#009E73", f"{THESIS}; Chen et al. 2019"),
         Method("vae_pretrained", "vae", "VAE with pretraining", True, False, "#0072B2", THESIS),
-        Method("multitask_pretrained", "multitask", "Multi-task with pretraining", True, True, "#D55E00", THESIS),
+        Method(
+            "multitask_pretrained", "multitask", "Multi-task with pretraining", True, True, "#D55E00", THESIS
+        ),
         # beyond the thesis; colours the farthest from these for three kinds of sight
-        Method("denoising", "denoising", "Denoising U-Net", False, False, "#661100", "Kascenas et al., MIDL 2022"),
-        Method("vae_variance", "vae_variance", "VAE with variance", False, False, "#9B30FF",
-               "Kendall and Gal, NeurIPS 2017"),
-        Method("vae_dropout", "vae_dropout", "VAE with dropout", False, False, "#DDCC77",
-               "Gal and Ghahramani, ICML 2016"),
-        Method("aae", "aae", "Adversarial autoencoder", False, False, "#332288", "Makhzani et al. 2015, arXiv 1511.05644"),
-        Method("vae_flow", "vae_flow", "VAE with flow prior", False, False, "#882255",
-               "Papamakarios et al., NeurIPS 2017; Chen et al., ICLR 2017"),
+        Method(
+            "denoising", "denoising", "Denoising U-Net", False, False, "#661100", "Kascenas et al., MIDL 2022"
+        ),
+        Method(
+            "vae_variance",
+            "vae_variance",
+            "VAE with variance",
+            False,
+            False,
+            "#9B30FF",
+            "Kendall and Gal, NeurIPS 2017",
+        ),
+        Method(
+            "vae_dropout",
+            "vae_dropout",
+            "VAE with dropout",
+            False,
+            False,
+            "#DDCC77",
+            "Gal and Ghahramani, ICML 2016",
+        ),
+        Method(
+            "aae",
+            "aae",
+            "Adversarial autoencoder",
+            False,
+            False,
+            "#332288",
+            "Makhzani et al. 2015, arXiv 1511.05644",
+        ),
+        Method(
+            "vae_flow",
+            "vae_flow",
+            "VAE with flow prior",
+            False,
+            False,
+            "#882255",
+            "Papamakarios et al., NeurIPS 2017; Chen et al., ICLR 2017",
+        ),
         Method("beta_tcvae", "beta_tcvae", "β-TCVAE", False, False, "#117733", "Chen et al., NeurIPS 2018"),
     )
 }
@@ -82,12 +115,32 @@ TRIVIAL: dict[str, Trivial] = {
     t.name: t
     for t in (
         Trivial("brain_area", "Brain area", "larger = abnormal", colour="#999999"),
-        Trivial("slice_position", "Slice position", "nearer the slice of largest mean area = abnormal",
-                volume_score=False, colour="#BBBBBB"),
-        Trivial("mean_hu", "Mean HU", "farther from the healthy mean at that position = abnormal", colour="#666666"),
-        Trivial("statistical_atlas", "Statistical atlas", "larger mean |x - mu| / sigma = abnormal", colour="#CC79A7"),
-        Trivial("acquisition", "Acquisition", "farther from healthy training scans = abnormal",
-                slice_score=False, colour="#444444"),
+        Trivial(
+            "slice_position",
+            "Slice position",
+            "nearer the slice of largest mean area = abnormal",
+            volume_score=False,
+            colour="#BBBBBB",
+        ),
+        Trivial(
+            "mean_hu",
+            "Mean HU",
+            "farther from the healthy mean at that position = abnormal",
+            colour="#666666",
+        ),
+        Trivial(
+            "statistical_atlas",
+            "Statistical atlas",
+            "larger mean |x - mu| / sigma = abnormal",
+            colour="#CC79A7",
+        ),
+        Trivial(
+            "acquisition",
+            "Acquisition",
+            "farther from healthy training scans = abnormal",
+            slice_score=False,
+            colour="#444444",
+        ),
     )
 }
 

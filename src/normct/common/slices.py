@@ -111,10 +111,13 @@ def write_slices(path: str | Path, store: SliceStore) -> None:
 def read_slices(path: str | Path) -> SliceStore:
     """Read a store written by :func:`write_slices`; pickled content is refused."""
     with np.load(path, allow_pickle=False) as content:
+        masks = {
+            name: np.unpackbits(content[name], axis=-1).astype(bool) for name in ("mask", "brain", "lesion")
+        }
         return SliceStore(
-            str(content["participant_id"]),
-            content["image"],
-            *(np.unpackbits(content[name], axis=-1).astype(bool) for name in ("mask", "brain", "lesion")),
-            content["usable"],
-            bool(content["has_lesion_mask"]),
+            participant_id=str(content["participant_id"]),
+            image=content["image"],
+            usable=content["usable"],
+            has_lesion_mask=bool(content["has_lesion_mask"]),
+            **masks,
         )

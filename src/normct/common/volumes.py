@@ -57,9 +57,12 @@ def read_volume(path: str | Path, dtype: type | None = np.float32) -> Volume:
     dtype : type or None
         Type of the array; None keeps the stored type (for masks, unscaled).
     """
-    image = nib.load(path)
-    data = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(dtype=np.float32).astype(dtype, copy=False)
-    return Volume(data, np.asarray(image.affine, float))
+    image = nib.nifti1.load(path)
+    if dtype is None:
+        data = np.asanyarray(image.dataobj)
+    else:
+        data = np.asarray(image.get_fdata(dtype=np.float32)).astype(dtype, copy=False)
+    return Volume(data, np.asarray(image.affine, np.float64))
 
 
 def write_volume(path: str | Path, volume: Volume, level: int = 1) -> None:
