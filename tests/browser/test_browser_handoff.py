@@ -18,7 +18,7 @@ from normct.common.files import read_json, write_json
 from normct.handoff.index import build
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "handoff"))
-from handoff_case import INDEX, shared_run
+from handoff_case import INDEX, shared_run, shared_z_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.exists():
@@ -199,6 +199,24 @@ def test_slider_says_what_a_healthy_scan_gets_at_the_threshold_shown(patient):
         patient.fill("#threshold", threshold)
         shown(patient)
         assert words in patient.inner_text("#false")
+
+
+def test_z_map_is_told_in_standard_deviations(page, tmp_path_factory, shots):
+    folder = shared_z_run(tmp_path_factory.getbasetemp()) / "handoff" / "patients" / "sub-high"
+    page.goto((folder / "index.html").as_uri())
+    page.wait_for_selector("#viewer[data-ready=true]")
+    shown(page)
+    assert orange(page, "marked")["n"] > 200
+    assert page.input_value("#threshold") == "2.72"  # not moved to a step beside it
+    assert page.inner_text("#threshold-value") == "2.7 SD"
+    assert "about 29 findings of 0.1 mL or more" in page.inner_text("#false")
+    ring = page.evaluate("JSON.parse(document.getElementById('meta').textContent).rings[0]")
+    box = page.locator("#marked").bounding_box()
+    size = page.evaluate("document.getElementById('marked').width")
+    page.mouse.move(box["x"] + ring["x"] / size * box["width"], box["y"] + ring["y"] / size * box["width"])
+    said = page.inner_text("#readout")
+    assert 5 < float(said.split("; +")[1].split(" SD against")[0]) < 10  # the ball's 30 HU are 7.5 SD
+    page.screenshot(path=shots / "patient_z.png", full_page=True)
 
 
 def test_pictures_stand_side_by_side_and_the_reconstruction_lacks_the_lesion(patient, shots):

@@ -22,10 +22,12 @@ from normct.score.trained_on import scanner_mark
 METHOD = "vae_pretrained"
 SETTINGS = {
     "method": METHOD,
+    "score": "thesis",
     "windows": {"brain": [40, 80], "stroke": [35, 30], "subdural": [75, 215], "bone": [600, 2800]},
     "min_finding_ml": 0.1,
     "title": "Test cohort",
     "synthetic": True,
+    "trained_on_synthetic": False,
     "hu_range": [0, 80],
     "voxel_fpr": 0.01,
     "viewer": {"pixels": 256, "max_slices": 200, "max_mb": 7},
@@ -41,6 +43,10 @@ TRAINED = {
     "vendors": ["GE"],
     "scanners": [scanner_mark("A")],
 }
+Z_SETTINGS = {"method": "fused", "score": "calibrated"}
+"""The default: z against healthy scans, of statistical atlas and networks together."""
+Z_PER_HU = 0.25
+Z_THRESHOLD = 2.72
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text("utf-8"))
 HEALTHY = [0.9, 1.0, 1.05, 1.2]
 
@@ -163,6 +169,12 @@ def write_subject(
     path = scored / "maps" / f"{subject}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **maps)
+    z = (residual[mask128] * 80 * Z_PER_HU).astype(np.float16)
+    (scored / "calibrated").mkdir(exist_ok=True)
+    np.savez_compressed(
+        scored / "calibrated" / f"{subject}.npz",
+        **{METHOD: z * np.float16(0.5), "statistical_atlas": z, "fused": z},
+    )
     measures = {"slice_thickness_mm": zooms[2], "noise_hu": 4.0}
     write_json(
         folder / "quality.json",
@@ -172,15 +184,20 @@ def write_subject(
     below = sum(h < score for h in HEALTHY)
     rows = [
         {
-            "method": METHOD,
-            "score": "thesis",
+            "method": method,
+            "score": kind,
             "seed": s,
-            "value": score,
+            "value": value,
             "rank": below + 1,
             "n_healthy": len(HEALTHY),
             "percentile": (below + 1) / (len(HEALTHY) + 1),
             "higher_than_all": below == len(HEALTHY),
         }
+        for method, kind, value in (
+            (METHOD, "thesis", score),
+            (METHOD, "calibrated", 2 * score),
+            ("fused", "fused", 3 * score),
+        )
         for s in ("0", "1", "all")
     ]
     write_json(
@@ -216,6 +233,8 @@ def write_aside(root: Path, subject: str, reason: str) -> None:
     path = root / "score" / "maps" / f"{subject}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path)
+    (root / "score" / "calibrated").mkdir(exist_ok=True)
+    np.savez_compressed(root / "score" / "calibrated" / f"{subject}.npz")
 
 
 def write_shared(root: Path, roles: dict[str, str]) -> None:
@@ -234,7 +253,23 @@ def write_shared(root: Path, roles: dict[str, str]) -> None:
         root / "score" / "calibration.json",
         {
             "thresholds": {METHOD: 0.12},
-            "healthy": {METHOD: {"thesis": dict.fromkeys(("0", "1", "all"), HEALTHY)}},
+            "healthy": {
+                METHOD: {
+                    "thesis": dict.fromkeys(("0", "1", "all"), HEALTHY),
+                    "calibrated": {seed: [2 * h for h in HEALTHY] for seed in ("0", "1", "all")},
+                },
+                "fused": {"fused": {seed: [3 * h for h in HEALTHY] for seed in ("0", "1", "all")}},
+            },
+            "calibrated": {
+                "thresholds": {METHOD: 1.5, "statistical_atlas": 3.0, "fused": Z_THRESHOLD},
+                "false_findings": {
+                    "factors": [0.5, 1.0, 2.0],
+                    "sizes_ml": [0.05, 0.1, 0.5],
+                    "n_scans": 4,
+                    "mean": {"fused": [[90, 60, 9], [50, 29.33, 3], [2, 1, 0]]},
+                    "largest": {"fused": [[95, 70, 12], [60, 46, 5], [3, 2, 0]]},
+                },
+            },
             "false_findings": {
                 "factors": [0.5, 1.0, 2.0],
                 "sizes_ml": [0.05, 0.1, 0.5],
@@ -262,6 +297,7 @@ def arguments(root: Path, subject: str, **changes) -> list[str]:
         "brain-mask": pre / "brain_mask.nii.gz",
         "scores": score / "subjects" / f"{subject}.json",
         "maps": score / "maps" / f"{subject}.npz",
+        "z-maps": score / "calibrated" / f"{subject}.npz",
         "calibration": score / "calibration.json",
     }
     listed = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
@@ -269,7 +305,10 @@ def arguments(root: Path, subject: str, **changes) -> list[str]:
     return [subject, str(out), *listed, "--settings", json.dumps(SETTINGS | changes)]
 
 
-INDEX = {k: SETTINGS[k] for k in ("title", "method", "synthetic", "min_finding_ml", "voxel_fpr")} | {
+SHARED = ("title", "method", "score", "synthetic", "trained_on_synthetic", "min_finding_ml", "voxel_fpr")
+INDEX = {k: SETTINGS[k] for k in SHARED} | {
+    "networks": [METHOD],
+    "fusion": ["statistical_atlas", "networks"],
     "config": CONFIG
     | {"results_dir": "/home/someone/results", "cohort": {"participants": "/home/someone/p.tsv"}},
     "seeds": [0, 1],
@@ -277,7 +316,7 @@ INDEX = {k: SETTINGS[k] for k in ("title", "method", "synthetic", "min_finding_m
 }
 
 
-def make_run(root: Path) -> Path:
+def make_run(root: Path, **changes: str) -> Path:
     """Three scored scans, one set aside with a page and one without; returns the hand-off's folder."""
     from normct.handoff.index import build
     from normct.handoff.patient import main
@@ -300,8 +339,8 @@ def make_run(root: Path) -> Path:
     write_aside(root, "sub-bad", "no brain was found")
     write_aside(root, "sub-cal", "brain volume 300 mL")
     for subject in ("sub-low", "sub-high", "sub-dark", "sub-bad"):
-        main(arguments(root, subject))
-    build(root, INDEX, [], None)
+        main(arguments(root, subject, **changes))
+    build(root, INDEX | changes, [], None)
     return root / "handoff"
 
 
@@ -310,4 +349,12 @@ def shared_run(folder: Path) -> Path:
     """The same run for every test of the session that only reads it."""
     root = folder / "handoff_run"
     make_run(root)
+    return root
+
+
+@lru_cache(maxsize=1)
+def shared_z_run(folder: Path) -> Path:
+    """The same scans with the map of the default settings, in SD."""
+    root = folder / "handoff_z_run"
+    make_run(root, **Z_SETTINGS)
     return root

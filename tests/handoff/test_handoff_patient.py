@@ -40,8 +40,8 @@ def test_pages_reach_no_network_and_know_no_label(finished_run):
 @pytest.mark.parametrize("subject", ["<script>alert(1)</script>", "../../x", "a\"b'c&"])
 def test_ids_and_reasons_are_escaped(subject):
     text = render(
-        "aside.html.j2", None, subject=subject, title=subject, synthetic=False, quality=None, picture=None,
-        reasons=[subject], failed=False,
+        "aside.html.j2", None, subject=subject, title=subject, synthetic=False, trained_on_synthetic=False,
+        quality=None, picture=None, reasons=[subject], failed=False,
     )  # fmt: skip
     assert subject not in text or subject == "../../x"
     assert "<script>alert" not in text

@@ -15,7 +15,7 @@ from normct.common.codehash import code_hash as code
 from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
 from normct.common.files import atomic
-from normct.common.registry import METHODS, STAGE1
+from normct.common.registry import FUSED, METHODS, STAGE1
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
 

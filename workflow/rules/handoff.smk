@@ -7,21 +7,48 @@ import shlex
 HANDED_OFF = [p.participant_id for p in PARTICIPANTS if p.role in {"test", "unlabelled"}]
 HANDOFF = config["handoff"]
 HANDOFF_PATIENT = f"{ROOT}/handoff/patients/{{subject}}"
-HANDOFF_WEIGHTS = [path for method, _, path in NETWORKS if method == HANDOFF["method"]]
+# a map of the calibrated score may also be the statistical atlas's, or that of all together
+HANDOFF_KNOWN = list(SCORE_METHODS) + (
+    [FUSED, "statistical_atlas"] if HANDOFF["score"] == "calibrated" else []
+)
+# what the networks of all expect is shown beside a map that is no single network's
+HANDOFF_WEIGHTS = [
+    path for method, _, path in NETWORKS if HANDOFF["method"] in (method, FUSED, "statistical_atlas")
+]
 
-if not HANDOFF_WEIGHTS:
-    known = ", ".join(SCORE_METHODS)
+if HANDOFF["method"] not in HANDOFF_KNOWN:
     print(
-        f"\nhandoff.method: {HANDOFF['method']} is not among the trained methods; choose one of {known}\n",
+        f"\nhandoff.method: {HANDOFF['method']} draws no map with handoff.score: {HANDOFF['score']};"
+        f" choose one of {', '.join(HANDOFF_KNOWN)}\n",
         file=sys.stderr,
     )
     raise SystemExit(1)
 
+
+# said before anything is computed; where quality control leaves fewer, the pages say it
+def handoff_maps(wildcards) -> str:
+    """Return the scan's z maps; refuse a calibrated hand-off of a cohort that cannot calibrate."""
+    patients = {patient_of(subject) for subject in CALIBRATORS}
+    if HANDOFF["score"] == "calibrated" and not BUNDLE and len(patients) < 2:
+        raise WorkflowError(
+            "handoff.score: calibrated needs two healthy calibration patients at least: give more scans the split"
+            " val, or set handoff.score: thesis and handoff.method to a network"
+        )
+    return f"{ROOT}/score/calibrated/{wildcards.subject}.npz"
+
+
+# the demo's name of config.yaml would call real scans synthetic
+HANDOFF_TITLE = HANDOFF["title"]
+if HANDOFF_TITLE == "NormCT demo (synthetic)" and not SYNTHETIC:
+    HANDOFF_TITLE = f"New scans: {Path(config['new']).stem}" if BUNDLE else "NormCT"
+
 HANDOFF_SHARED = {
     "method": HANDOFF["method"],
-    "title": HANDOFF["title"],
+    "score": HANDOFF["score"],
+    "title": HANDOFF_TITLE,
     "min_finding_ml": HANDOFF["min_finding_ml"],
     "synthetic": SYNTHETIC,
+    "trained_on_synthetic": bool(BUNDLE and read_manifest(BUNDLE)["training"].get("synthetic")),
     "voxel_fpr": SCORE_CONFIG["score"]["voxel_fpr"],
 }
 
@@ -41,6 +68,7 @@ rule handoff_patient:
         brain_mask=f"{ROOT}/preprocess/{{subject}}/brain_mask.nii.gz",
         scores=f"{ROOT}/score/subjects/{{subject}}.json",
         maps=f"{ROOT}/score/maps/{{subject}}.npz",
+        z_maps=handoff_maps,
         calibration=CALIBRATION,
     output:
         page=f"{HANDOFF_PATIENT}/index.html",
@@ -74,7 +102,8 @@ rule handoff_patient:
         " --record {input.record:q} --private {input.private:q} --statistical-atlas {input.statistical_atlas:q}"
         " --transform {input.transform:q} --atlas {input.atlas:q} --quality {input.quality:q}"
         " --picture {input.picture:q} --slices {input.slices:q} --brain-mask {input.brain_mask:q}"
-        " --scores {input.scores:q} --maps {input.maps:q} --calibration {input.calibration:q}"
+        " --scores {input.scores:q} --maps {input.maps:q} --z-maps {input.z_maps:q}"
+        " --calibration {input.calibration:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
 
 
@@ -118,12 +147,15 @@ rule handoff_index:
         settings=json.dumps(
             {
                 **HANDOFF_SHARED,
-                "config": config,
+                # what is behind the hand-off: the evaluation reads other files and changes nothing here
+                "config": {k: v for k, v in config.items() if k != "evaluate"},
+                "networks": list(SCORE_METHODS),
+                "fusion": SCORE_CONFIG["score"]["fusion"],
                 "seeds": list(SCORE_SEEDS),
                 "code": code("normct.handoff.patient"),
             }
         ),
-        weights=f"--weights {shlex.join(HANDOFF_WEIGHTS)}",
+        weights=f"--weights {shlex.join(HANDOFF_WEIGHTS)}" if HANDOFF_WEIGHTS else "",
         bundle=f"--bundle {shlex.quote(str(BUNDLE))}" if BUNDLE else "",
         code=code("normct.handoff.index"),
     shell:

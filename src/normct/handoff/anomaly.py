@@ -25,15 +25,18 @@ def _interpolation() -> NDArray[np.float32]:
     return weights
 
 
-def read_residual(path: str | Path, method: str) -> NDArray[np.float32]:
-    """Return a method's signed residual, averaged over its seeds.
+def read_residual(path: str | Path, method: str, any_network: bool = False) -> NDArray[np.float32]:
+    """Return a method's signed map, averaged over its seeds.
 
     Parameters
     ----------
     path : str or Path
-        ``score/maps/<sub>.npz``; keys ``<method>/seed-<n>``.
+        ``score/maps/<sub>.npz``, keys ``<method>/seed-<n>``, or ``score/calibrated/<sub>.npz``,
+        keys ``<method>``.
     method : str
         Name in the registry.
+    any_network : bool
+        For a method that restores no image (``fused``, ``statistical_atlas``): the mean of all networks.
 
     Returns
     -------
@@ -47,9 +50,15 @@ def read_residual(path: str | Path, method: str) -> NDArray[np.float32]:
     """
     with np.load(path, allow_pickle=False) as content:
         names = sorted(n for n in content.files if n == method or n.startswith(f"{method}/seed-"))
+        if any_network and not any(n.startswith(f"{method}/") for n in names):
+            names = sorted(n for n in content.files if "/seed-" in n)
         if not names:
             raise KeyError(f"no anomaly map of the method {method}")
-        return np.mean([content[name].astype(np.float32) for name in names], axis=0, dtype=np.float32)
+        # one network after the other: there may be dozens
+        total = np.zeros_like(content[names[0]], np.float32)
+        for name in names:
+            total += content[name]
+        return total / np.float32(len(names))
 
 
 def atlas_map(store: SliceStore, residual: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -190,15 +190,16 @@ def parametric_map(
     span : float
         Largest absolute difference held.
     unit : str
-        ``HU``, or anything else for a share in per cent.
+        ``HU``, ``SD`` (of healthy scans, a pure number), or anything else for a share in per cent.
     stamp : Stamp
     """
     slope = span / 127
     stored = (np.clip(np.rint(difference / slope), -127, 127) + 128).astype(np.uint16)
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="DIFFERENCE",
-        lut_explanation="Scan minus what the healthy model expects",
-        unit=codes.UCUM.HounsfieldUnit if unit == "HU" else codes.UCUM.Percent,
+        lut_explanation="Scan minus what the healthy model expects"
+        + (" (SD of healthy)" if unit == "SD" else ""),
+        unit={"HU": codes.UCUM.HounsfieldUnit, "SD": codes.UCUM.NoUnits}.get(unit, codes.UCUM.Percent),
         value_range=(0, 255),
         slope=slope,
         intercept=-128 * slope,

@@ -79,10 +79,10 @@ def write_dicom(
     (folder / "dicom").mkdir()
     seg = objects.segmentation(datasets, marked, stamp)
     seg.save_as(folder / "dicom" / "findings_seg.dcm", enforce_file_format=True)
-    overlay = objects.parametric_map(datasets, difference, settings.scale, settings.unit, stamp)
+    overlay = objects.parametric_map(datasets, difference, settings.span, settings.unit, stamp)
     overlay.save_as(folder / "dicom" / "overlay_map.dcm", enforce_file_format=True)
     return [
         *words,
         f"dicom/findings_seg.dcm: DICOM SEG of the findings on the {len(instances)} source images",
-        "dicom/overlay_map.dcm: DICOM parametric map of the difference, same images",
+        f"dicom/overlay_map.dcm: DICOM parametric map of the difference in {settings.unit}, same images",
     ]

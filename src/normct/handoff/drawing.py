@@ -19,7 +19,7 @@ from normct.handoff.anomaly import atlas_map, native_map, read_residual
 from normct.handoff.findings import Finding, depth_map, find
 from normct.handoff.pictures import panes, thumbnail
 from normct.handoff.regions import brain_box
-from normct.handoff.scope import acquisition_warnings, voxel_warnings
+from normct.handoff.scope import acquisition_warnings, side_warnings, voxel_warnings
 from normct.handoff.scores import Score
 from normct.handoff.settings import Settings, Sources
 from normct.handoff.viewer import pack_view
@@ -50,8 +50,9 @@ def maps_and_findings(
         If the files of the scan contradict each other.
     """
     try:
-        residual = read_residual(sources.maps, settings.method)
-        grid = atlas_map(store, residual * settings.scale)
+        shown = read_residual(sources.z_maps if settings.calibrated else sources.maps, settings.method)
+        grid = atlas_map(store, shown * settings.scale)
+        residual = read_residual(sources.maps, settings.method, any_network=settings.calibrated)
     except (KeyError, ValueError) as error:
         raise DataFault(subject, "anomaly map", str(error.args[0]), "Score the scan again") from error
     atlas = read_volume(sources.atlas)
@@ -71,11 +72,11 @@ def maps_and_findings(
     expected = None
     if settings.hu_range:
         inside = store.image[store.mask].astype(np.float32)
-        healthy = settings.hu_range[0] + (inside - residual) * settings.scale
+        healthy = settings.hu_range[0] + (inside - residual) * settings.intensity
         # around the brain its own median, lest interpolation darken the rim
         around = np.float32(np.median(healthy)) if healthy.size else np.float32(0)
         spread = np.where(store.brain, atlas_map(store, healthy), around)
-        expected = native(spread, settings.step / 4, order=0 if thin else 1)
+        expected = native(spread, settings.intensity / 320, order=0 if thin else 1)
     brain = _native_brain(sources.brain_mask, ct)
     threshold = score.threshold * settings.scale
     findings, marked = find(
@@ -101,14 +102,12 @@ def maps_and_findings(
 def strangeness(
     sources: Sources, settings: Settings, drawn: dict[str, Any], packed: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
-    """Return warnings that the scan lies outside of what the model knows, and what could not be checked."""
+    """Return reasons to doubt score, overlay or sides, and what could not be checked."""
     with np.load(sources.statistical_atlas, allow_pickle=False) as content:
         trained = json.loads(str(content["trained_on"])) if "trained_on" in content.files else {}
+    record = read_json(sources.record)
     said, unchecked = acquisition_warnings(
-        trained,
-        read_json(sources.quality)["measures"],
-        read_json(sources.record)["acquisition"],
-        settings.person,
+        trained, read_json(sources.quality)["measures"], record["acquisition"], settings.person
     )
     view, ct = packed["frame"], drawn["ct"]
     every = int(view.slices[1] - view.slices[0]) if len(view.slices) > 1 else 1
@@ -120,7 +119,7 @@ def strangeness(
         pixel_mm=view.pixel_mm,
         spacing=float(ct.zooms[view.axis]) * every,
     )
-    return said + seen, unchecked
+    return side_warnings(record) + said + seen, unchecked
 
 
 def draw(
@@ -168,7 +167,7 @@ def draw(
         "first": first,
         "step": settings.step,
         "unit": settings.unit,
-        "decimals": 0 if settings.step >= 1 else 1,
+        "decimals": settings.decimals,
         "threshold": round(threshold, 2),
         "rings": rings,
         "expected": packed["code"],

@@ -15,7 +15,7 @@ from typing import Any
 from normct.common.files import atomic, read_json, write_json
 
 NAME = ".history.json"
-FOLLOWED = ("status", "rank", "score", "threshold", "marked_ml", "strongest")
+FOLLOWED = ("status", "rank", "score", "threshold", "unit", "marked_ml", "strongest")
 CHANGES = ["date", "handoff_id", "previous_id", "participant_id", "what", "before", "after"]
 STAMP = re.compile(rb"(<span data-stamp>)[^<]*(</span>)")
 

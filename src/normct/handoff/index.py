@@ -17,9 +17,9 @@ from typing import Any
 
 from normct.common.cli import parser, run
 from normct.common.files import atomic, read_json, write_json
-from normct.common.registry import METHODS, label
+from normct.common.registry import FUSED, METHODS, label
 from normct.handoff import history
-from normct.handoff.page import RESEARCH, SYNTHETIC, render
+from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED, method_words, render
 from normct.handoff.provenance import git_commit, provenance
 from normct.handoff.report_pdf import write_report
 from normct.handoff.sums import ZIP, write_sums, write_zip
@@ -85,6 +85,20 @@ def false_in_healthy(scored: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {"mean": f"{mean:.3g}", "size_ml": counts["size_ml"], "n_scans": counts["n_scans"]}
 
 
+def mapped_by(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return who drew the map, for the methods text: networks with their sources, whose expectation it is."""
+    names = settings["fusion"] if settings["method"] == FUSED else [settings["method"]]
+    if "networks" in names:
+        names = [n for n in names if n != "networks"] + settings["networks"]
+    used = [METHODS[n] for n in names if n in METHODS]
+    said = [label(n) for n in names if n not in METHODS] + [m.label for m in used]
+    return {
+        "several": len(used) > 1,
+        "networks": ", ".join(f"{m.label} ({m.citation})" for m in used),
+        "expects": ", ".join(said),
+    }
+
+
 def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Path | None) -> dict[str, int]:
     """Write everything of the hand-off but the patients' folders.
 
@@ -93,7 +107,8 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     root : Path
         Results folder that holds ``cohort``, ``preprocess`` and ``handoff``.
     settings : dict
-        ``title, method, synthetic, min_finding_ml, voxel_fpr, config, seeds, code``.
+        ``title, method, score, synthetic, trained_on_synthetic, min_finding_ml, voxel_fpr, config, networks,
+        fusion, seeds, code``; ``networks`` are those that score, ``fusion`` what is scored together.
     weights : list of Path
         Weights of the networks used; empty when a bundle was used.
     bundle : Path or None
@@ -138,9 +153,13 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     shared = {
         "title": settings["title"],
         "synthetic": settings["synthetic"],
-        "method": label(settings["method"]),
+        "trained_on_synthetic": settings["trained_on_synthetic"],
+        "method": method_words(settings["method"]),
         "handoff_id": handoff_id,
         "date": date,
+        "score": settings["score"],
+        "unit": next((r["unit"] for r in scored), "SD" if settings["score"] != "thesis" else "HU"),
+        "one_network": settings["method"] in METHODS,
         "n_healthy": scored[0]["n_healthy"] if scored else 0,
         "min_ml": settings["min_finding_ml"],
         "healthy": false_in_healthy(scored),
@@ -149,9 +168,7 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     page = render("index.html.j2", "worklist.js", scored=scored, aside=aside, failed=failed, **shared)
     texts = {
         "README.txt": render_text("README.txt.j2", shared),
-        "methods.txt": render_text(
-            "methods.txt.j2", shared | made | {"citation": METHODS[settings["method"]].citation}
-        ),
+        "methods.txt": render_text("methods.txt.j2", shared | made | mapped_by(settings)),
         "index.html": page,
     }
     for name, text in texts.items():
@@ -176,7 +193,7 @@ def render_text(template: str, values: dict[str, Any]) -> str:
     # plain text, not HTML: nothing to escape
     loader = PackageLoader("normct.handoff")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
-    words = {"research": RESEARCH, "synthetic_words": SYNTHETIC}
+    words = {"research": RESEARCH, "synthetic_words": SYNTHETIC, "untrained_words": UNTRAINED}
     return environment.get_template(template).render(**values, **words) + "\n"
 
 

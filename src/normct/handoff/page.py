@@ -11,8 +11,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from normct.common.registry import FUSED, label
+
 RESEARCH = "Research use only. Not a medical device. Not for diagnosis."
 SYNTHETIC = "Synthetic data: no patient. Figures on this page are not results."
+UNTRAINED = "The model was trained on synthetic scans: its marks mean nothing for a patient."
 
 
 def _static(name: str) -> str:
@@ -69,8 +72,14 @@ def render(template: str, script: str | None, **values: Any) -> str:
         script=Markup(code),  # noqa: S704
         research=RESEARCH,
         synthetic_words=SYNTHETIC,
+        untrained_words=UNTRAINED,
         **values,
     )
+
+
+def method_words(name: str) -> str:
+    """Return who gives score and overlay, for a reader who knows no names of networks."""
+    return "statistical atlas and networks together" if name == FUSED else label(name)
 
 
 def ordinal_words(value: float, healthy: list[float]) -> str:

@@ -16,16 +16,22 @@ from typing import Any
 from normct.common.cli import parser, run
 from normct.common.errors import DataFault
 from normct.common.files import atomic, read_json, write_json
-from normct.common.registry import label
+from normct.common.registry import METHODS
 from normct.common.slices import read_slices
 from normct.handoff.dicom_out import write_dicom
 from normct.handoff.drawing import draw
-from normct.handoff.page import block, data_uri, ordinal_words, render, score_svg
+from normct.handoff.page import block, data_uri, method_words, ordinal_words, render, score_svg
 from normct.handoff.scores import read_score
 from normct.handoff.settings import Settings, Sources
 
 LISTED = 20
 TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
+
+
+def slider(threshold: float, span: float) -> dict[str, float]:
+    """Return the threshold slider: all that the overlay holds, in steps that meet the calibrated one exactly."""
+    step = 1 if threshold < 1 else 10
+    return {"min": round(threshold * 100) % step / 100, "max": round(span, 2), "step": step / 100}
 
 
 def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> dict[str, Any]:
@@ -36,6 +42,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "subject": subject,
         "title": settings.title,
         "synthetic": settings.synthetic,
+        "trained_on_synthetic": settings.trained_on_synthetic,
         "quality": quality,
         "picture": data_uri(picture) if picture else None,
     }
@@ -45,13 +52,24 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "reasons": list(quality["reasons"]),
         "quality": quality["verdict"],
         "method": settings.method,
+        "score_name": settings.score,
     }
     store = read_slices(sources.slices)
     if quality["verdict"] == "fail" or store.set_aside:
         page = render("aside.html.j2", None, **common, reasons=quality["reasons"], failed=False)
         (folder / "index.html").write_text(page, "utf-8")
         return record
-    score = read_score(sources.scores, sources.calibration, settings.method, settings.min_finding_ml)
+    try:
+        score = read_score(
+            sources.scores, sources.calibration, settings.method, settings.score, settings.min_finding_ml
+        )
+    except KeyError as error:
+        raise DataFault(
+            subject,
+            "score",
+            f"no {settings.score} score of {settings.method} ({error.args[0]})",
+            "Calibrate with two healthy patients or more, or set handoff.score: thesis",
+        ) from error
     drawn = draw(folder, subject, sources=sources, store=store, score=score, settings=settings)
     dicom_words = write_dicom(folder, subject, sources=sources, settings=settings, drawn=drawn)
     words = ordinal_words(score.value, score.healthy)
@@ -63,7 +81,8 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         score=score,
         words=words,
         svg=score_svg(score.value, score.healthy),
-        method=label(settings.method),
+        method=method_words(settings.method),
+        one_network=settings.method in METHODS,
         windows=settings.windows,
         meta=block(drawn["meta"]),
         data=drawn["data"],
@@ -76,8 +95,9 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         dicom_words=dicom_words,
         threshold=drawn["threshold"],
         unit=settings.unit,
-        # the slider spans what the overlay holds, in steps that reach the calibrated threshold exactly
-        slider={"max": round(settings.scale, 2), "step": 0.01 if drawn["threshold"] < 1 else 0.1},
+        fixed_window=settings.hu_range is not None,
+        decimals=settings.decimals,
+        slider=slider(drawn["threshold"], settings.span),
         voxel_fpr=settings.voxel_fpr,
         min_ml=settings.min_finding_ml,
         shown=drawn["shown"],
@@ -135,6 +155,7 @@ def make_patient(out: Path, subject: str, sources: Sources, settings: Settings) 
                 subject=subject,
                 title=settings.title,
                 synthetic=settings.synthetic,
+                trained_on_synthetic=settings.trained_on_synthetic,
                 quality=None,
                 picture=None,
                 reasons=[reason],

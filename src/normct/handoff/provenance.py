@@ -59,6 +59,7 @@ def provenance(settings: dict[str, Any], weights: list[Path], bundle: Path | Non
         "config": without_places(settings["config"]),
         "code": settings["code"],
         "method": settings["method"],
+        "score": settings["score"],
         "seeds": settings["seeds"],
         "weights_sha256": {f"{p.parent.parent.name}/{p.parent.name}": sha256(p) for p in sorted(weights)},
         "bundle_sha256": sha256(bundle / "bundle.json") if bundle else None,

@@ -17,7 +17,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from normct.handoff.page import RESEARCH, SYNTHETIC
+from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED
 
 WIDTH, HEIGHT = A4
 LEFT, RIGHT = 18 * mm, WIDTH - 18 * mm
@@ -60,6 +60,8 @@ def _frame(page: Page, shared: dict[str, Any], heading: str) -> None:
     page.text(RESEARCH, 10, BOLD)
     if shared["synthetic"]:
         page.text(SYNTHETIC, 10, BOLD)
+    if shared["trained_on_synthetic"]:
+        page.text(UNTRAINED, 10, BOLD)
     page.gap()
     page.text(heading, 16, BOLD)
     page.text(f"{shared['title']}. Hand-off {shared['handoff_id']}, {shared['date']}.", 9)
@@ -71,7 +73,7 @@ def _scan(page: Page, record: dict[str, Any], folder: Path, shared: dict[str, An
     page.text(f"Anomaly score {record['words']} ({shared['method']}). Rank {record['rank']}.", 11, BOLD)
     page.text("Quality: " + "; ".join([record["quality"], *record["reasons"]]))
     for text in record["out_of_scope"]:
-        page.text(f"Unlike the training scans: {text}.")
+        page.text(f"Caution: {text}.")
     page.gap()
     picture = folder / record["participant_id"] / "key_slice.jpg"
     if picture.is_file():
@@ -85,8 +87,10 @@ def _scan(page: Page, record: dict[str, Any], folder: Path, shared: dict[str, An
     page.text(f"Findings of {shared['min_ml']} mL or more", 12, BOLD)
     if not record["findings"]:
         page.text("None. That does not mean that the scan is normal.")
+    digits = 1 if record["unit"] == "SD" else 0
     for f in record["findings"][:LISTED]:
-        values = f"slice {f['slice']}; mean {f['mean']:+.0f}, peak {f['peak']:+.0f} {record['unit']}"
+        mean, peak = (f"{f[name]:+.{digits}f}" for name in ("mean", "peak"))
+        values = f"slice {f['slice']}; mean {mean}, peak {peak} {record['unit']}"
         page.text(f"{f['number']}. {f['words']} ({values})", 9.5)
     if len(record["findings"]) > LISTED:
         page.text(f"and {len(record['findings']) - LISTED} more, see findings.csv", 9.5)
@@ -123,7 +127,7 @@ def write_report(
     folder : Path
         ``patients``, with each scan's ``key_slice.jpg``.
     shared : dict
-        ``title, synthetic, method, handoff_id, date, min_ml``.
+        ``title, synthetic, trained_on_synthetic, method, handoff_id, date, min_ml``.
     """
     fonts = Path(get_data_path()) / "fonts" / "ttf"
     for name, file in ((PLAIN, "DejaVuSans.ttf"), (BOLD, "DejaVuSans-Bold.ttf")):

@@ -82,6 +82,22 @@ def acquisition_warnings(
     return warnings, unchecked
 
 
+def side_warnings(record: dict[str, Any]) -> list[str]:
+    """Return a warning where the import could not tell the patient's left from right.
+
+    Parameters
+    ----------
+    record : dict
+        ``import.json``; its ``repairs`` say so.
+    """
+    if any("left and right unsure" in text for text in record.get("repairs", [])):
+        return [
+            "left and right are unsure: the file does not say how the patient lay, so every side named "
+            "here, and R and L of the pictures, may be the other"
+        ]
+    return []
+
+
 def contrast_ml(hu: NDArray[np.float32], brain: NDArray[np.bool_], pixel_mm: float, spacing: float) -> float:
     """Return the volume (mL) denser than any unenhanced tissue but bone, deeper than 6 mm in the brain.
 

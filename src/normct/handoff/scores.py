@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from normct.common.files import read_json
-
-SCORE = "thesis"
+from normct.common.registry import FUSED
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class Score:
         As the score stage gives it: rank / (n + 1).
     higher_than_all : bool
     threshold : float
-        Absolute residual (HU window mapped to [0, 1]) above which a voxel is marked.
+        Absolute value of the stored map (residual with the HU window mapped to [0, 1], or z) above which a
+        voxel is marked.
     seeds : int
         Networks averaged.
     false_findings : dict or None
@@ -67,7 +67,7 @@ def healthy_findings(calibration: dict[str, Any], method: str, min_ml: float) ->
     }
 
 
-def read_score(scores: str | Path, calibration: str | Path, method: str, min_ml: float) -> Score:
+def read_score(scores: str | Path, calibration: str | Path, method: str, kind: str, min_ml: float) -> Score:
     """Read the score of one scan; of several seeds, the ensemble's (``all``).
 
     Parameters
@@ -78,6 +78,8 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, min_ml:
         ``calibration.json``, the run's or the bundle's.
     method : str
         Name in the registry.
+    kind : str
+        ``calibrated`` or ``thesis``; the calibrated score of ``fused`` is named ``fused``.
     min_ml : float
         Smallest finding listed, for the number of findings in healthy scans.
 
@@ -86,18 +88,21 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, min_ml:
     KeyError
         If the files hold no score of the method.
     """
-    rows = [v for v in read_json(scores)["volumes"] if v["method"] == method and v["score"] == SCORE]
+    name = FUSED if method == FUSED else kind
+    rows = [v for v in read_json(scores)["volumes"] if v["method"] == method and v["score"] == name]
     if not rows:
-        raise KeyError(f"no volume score of the method {method}")
+        raise KeyError(f"no {name} volume score of the method {method}")
     row = next((v for v in rows if v["seed"] == "all"), rows[0])
     reference = read_json(calibration)
-    healthy = reference["healthy"][method][SCORE][str(row["seed"])]
+    healthy = reference["healthy"][method][name][str(row["seed"])]
+    # thresholds and counts of the map that is drawn
+    drawn = reference if kind == "thesis" else reference["calibrated"]
     return Score(
         value=float(row["value"]),
         healthy=[float(h) for h in healthy],
         percentile=row["percentile"],
         higher_than_all=bool(row["higher_than_all"]),
-        threshold=float(reference["thresholds"][method]),
+        threshold=float(drawn["thresholds"][method]),
         seeds=max(1, sum(v["seed"] != "all" for v in rows)),
-        false_findings=healthy_findings(reference, method, min_ml),
+        false_findings=healthy_findings(drawn, method, min_ml),
     )

@@ -23,6 +23,7 @@ class Sources:
     brain_mask: Path
     scores: Path
     maps: Path
+    z_maps: Path
     calibration: Path
 
 
@@ -33,12 +34,16 @@ class Settings:
     Attributes
     ----------
     method : str
-        Method that draws the overlay and gives the score.
+        Method that draws the overlay and gives the score: a network, ``statistical_atlas`` or ``fused``.
+    score : str
+        ``calibrated`` (the map is a z against healthy scans) or ``thesis`` (the map is the residual).
     windows : dict
         Name to [level, width] in HU.
     min_finding_ml : float
     title : str
     synthetic : bool
+    trained_on_synthetic : bool
+        Whether the model has seen generated scans only: said on every page.
     hu_range : list of float or None
         HU mapped to [0, 1] by preprocessing; None where there is no fixed window: differences have no unit.
     voxel_fpr : float
@@ -54,10 +59,12 @@ class Settings:
     """
 
     method: str
+    score: str
     windows: dict[str, list[float]]
     min_finding_ml: float
     title: str
     synthetic: bool
+    trained_on_synthetic: bool
     hu_range: list[float] | None
     voxel_fpr: float
     viewer: dict[str, Any]
@@ -66,16 +73,38 @@ class Settings:
     dicom_source: str | None = None
 
     @property
-    def scale(self) -> float:
-        """Units of the shown difference per unit of the stored residual."""
+    def calibrated(self) -> bool:
+        """Whether the map is in standard deviations of healthy scans."""
+        return self.score != "thesis"
+
+    @property
+    def intensity(self) -> float:
+        """Shown units of intensity (HU with a fixed window) per unit of the stored slices."""
         return self.hu_range[1] - self.hu_range[0] if self.hu_range else 100.0
+
+    @property
+    def scale(self) -> float:
+        """Shown units per unit of the stored map: z maps are stored in standard deviations."""
+        return 1.0 if self.calibrated else self.intensity
+
+    @property
+    def span(self) -> float:
+        """Largest difference shown; beyond 12 SD nothing is told apart."""
+        return 12.0 if self.calibrated else self.intensity
 
     @property
     def unit(self) -> str:
         """Unit of the shown difference."""
+        if self.calibrated:
+            return "SD"
         return "HU" if self.hu_range else "% of range"
 
     @property
     def step(self) -> float:
-        """Smallest difference shown: 1 HU with the default window."""
-        return self.scale / 80
+        """Smallest difference shown: a tenth of an SD, or 1 HU with the default window."""
+        return 0.1 if self.calibrated else self.intensity / 80
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point that a difference is given with."""
+        return 0 if self.step >= 1 else 1

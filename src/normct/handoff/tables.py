@@ -96,5 +96,8 @@ def write_summary(
         for name in STATUS
         for record in groups[name]
     ]
-    head = {name: shared[name] for name in ("handoff_id", "date", "title", "synthetic", "method")}
+    head = {
+        name: shared[name]
+        for name in ("handoff_id", "date", "title", "synthetic", "trained_on_synthetic", "method")
+    }
     write_json(path, {"format": FORMAT, "notice": research, **head, "scans": scans})

@@ -190,7 +190,7 @@
       const y = Math.floor(((event.clientY - box.top) / box.height) * H);
       if (!ct || x < 0 || y < 0 || x >= W || y >= H) return;
       const i = Number(slice.value) * AREA + y * W + x, d = map[i] * meta.step;
-      byId("readout").textContent = ct[i] + " HU here; " + (d > 0 ? "+" : "") + d.toFixed(meta.decimals) + " " + meta.unit + " against the healthy model";
+      byId("readout").textContent = ct[i] + " HU here; " + (Math.abs(map[i]) === 127 ? "beyond " : "") + (d > 0 ? "+" : "") + d.toFixed(meta.decimals) + " " + meta.unit + " against the healthy model";
     });
     canvas.addEventListener("pointerleave", () => { byId("readout").textContent = ""; });
   }
