@@ -111,11 +111,12 @@ def write_slices(path: str | Path, store: SliceStore) -> None:
 def read_slices(path: str | Path) -> SliceStore:
     """Read a store written by :func:`write_slices`; pickled content is refused."""
     with np.load(path, allow_pickle=False) as content:
+        participant_id = str(content["participant_id"])
         masks = {
             name: np.unpackbits(content[name], axis=-1).astype(bool) for name in ("mask", "brain", "lesion")
         }
         return SliceStore(
-            participant_id=str(content["participant_id"]),
+            participant_id=participant_id,
             image=content["image"],
             usable=content["usable"],
             has_lesion_mask=bool(content["has_lesion_mask"]),

@@ -8,6 +8,7 @@ thread.
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -190,6 +191,8 @@ def refine(fixed: Volume, moving: Volume, start: NDArray[np.float64]) -> NDArray
 
 def _import_ants() -> Any:
     """Import ANTs, which takes half of this job's time; an eighth of that is garbage collection in vain."""
+    # read once, when ITK starts: sums over several threads end in another last digit each time
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     gc.disable()
     try:
         import ants
