@@ -9,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import cluster
 import pytest
+
+from slurm import cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REASON = cluster.why_not()
