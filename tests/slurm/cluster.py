@@ -144,3 +144,8 @@ def jobs(jobcomp: Path) -> list[dict[str, str]]:
     """Return Slurm's own records of the jobs that ended: partition, name, state, processors."""
     text = jobcomp.read_text() if jobcomp.exists() else ""
     return [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in text.splitlines()]
+
+
+def show(job_id: str) -> str:
+    """Return what Slurm says of a job, the GPUs it asked for among it; it forgets a job after MinJobAge."""
+    return _ask("scontrol", "show", "job", job_id)

@@ -63,5 +63,5 @@ def test_the_demo_dag_runs_through_the_shipped_profile(running, tmp_path):
     assert {r["JobState"] for r in records} == {"COMPLETED"}
     by_partition = {p: [r for r in records if r["Partition"] == p] for p in ("cpu", "gpu")}
     assert len(by_partition["gpu"]) == 1  # the one training; packing and preprocessing need no GPU
-    assert "gres/gpu=1" in by_partition["gpu"][0]["Tres"]
+    assert "gres:gpu:1" in cluster.show(by_partition["gpu"][0]["JobId"])
     assert len(by_partition["cpu"]) >= 10
