@@ -18,7 +18,7 @@ REASON = cluster.why_not()
 
 pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
-    pytest.mark.xdist_group("pipeline"),
+    pytest.mark.xdist_group("slurm"),
     pytest.mark.timeout(900),
 ]
 

@@ -26,7 +26,7 @@ from normct.common.slices import read_slices
 from normct.common.volumes import Volume
 from normct.phantom.subject import make_subject
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.xdist_group("hostile"), pytest.mark.timeout(1500)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
