@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 
 
-.PHONY: help demo test lint bench bundle status clean-demo
+.PHONY: help demo test reruns lint bench bundle status clean-demo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -33,6 +33,9 @@ demo: .venv/.base  ## set up, and run the whole pipeline on the embedded synthet
 
 test: .venv/.dev  ## set up, and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+reruns: .venv/.dev  ## for every config key: which rules run again when it changes (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m study tests/workflow/test_workflow_reruns.py
 
 lint: .venv/.dev  ## style, types, imports between stages, workflow
 	$(BIN)/ruff check src tests benchmarks

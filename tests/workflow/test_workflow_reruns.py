@@ -142,6 +142,7 @@ def following(first: set[str], graph: dict[str, set[str]]) -> set[str]:
     return seen - {"all"}
 
 
+@pytest.mark.study
 def test_every_key_reruns_its_stage_and_what_follows(finished, tmp_path):
     graph = rule_graph(finished)
     config = yaml.safe_load((finished.folder / "tiny.yaml").read_text("utf-8"))
