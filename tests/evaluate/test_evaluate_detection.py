@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_all
 from evaluate_case import SETTINGS, Scan, default_scans, write_cohort
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from conftest import run_all
 from normct.evaluate import detection
 from normct.evaluate.data import Scores, ordered, read_cohort
 from normct.evaluate.operating import operating_points, threshold_at

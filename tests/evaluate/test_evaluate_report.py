@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import Path, run_all
 from evaluate_case import Scan, write_cohort
 
+from conftest import Path, run_all
 from normct.evaluate import sentences
 from normct.evaluate.methods_text import REFERENCES, methods_text
 
