@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
@@ -119,3 +120,22 @@ def test_a_tilted_affine_is_seen_as_sheared(smooth):
     tilted[1, 2] = 0.3
     assert Volume(smooth.data, tilted).sheared
     assert not Volume(smooth.data, rigid((20, 10, 5), (0, 0, 0)) @ smooth.affine).sheared
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_nearest_neighbour_gives_the_values_of_scipy(dtype):
+    rng = np.random.default_rng(5)
+    volume = Volume(rng.integers(0, 99, (13, 17, 11)).astype(dtype), np.diag([0.9, 1.1, 2.5, 1.0]))
+    points = np.eye(4)
+    points[:3, :3] = Rotation.from_euler("xyz", (25, -14, 8), degrees=True).as_matrix()
+    points[:3, 3] = (3.3, -2.1, 1.7)
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])
+    affine[0, 3] = 12
+    index = np.linalg.inv(volume.affine) @ points @ affine
+    expected = ndimage.affine_transform(
+        volume.data, index[:3, :3], index[:3, 3], output_shape=(20, 21, 22), order=0, cval=7, prefilter=False
+    )
+    found = resample(volume, (20, 21, 22), affine, points, order=0, fill=7).data
+    assert (found != 7).sum() > 500
+    assert found.dtype == dtype
+    assert np.array_equal(found, expected)

@@ -49,8 +49,10 @@ def test_a_good_scan_passes_without_a_word():
 @pytest.mark.parametrize(
     ("change", "verdict", "words"),
     [
-        ({"brain_volume_ml": 820.0}, "fail", ("820 mL", "900 mL")),
-        ({"brain_volume_ml": 2210.0}, "fail", ("2210 mL", "2000 mL", "neck")),
+        ({"brain_volume_ml": 820.0}, "warn", ("820 mL", "900 mL")),
+        ({"brain_volume_ml": 2041.0}, "warn", ("2041 mL", "2000 mL", "large head", "neck")),
+        ({"brain_volume_ml": 640.0}, "fail", ("640 mL", "700 mL", "missing")),
+        ({"brain_volume_ml": 2350.0}, "fail", ("2350 mL", "2300 mL", "neck")),
         ({"components": 3}, "warn", ("3 parts",)),
         ({"median_hu": 120.0}, "fail", ("120 HU", "50 HU")),
         ({"median_hu": -60.0}, "fail", ("-60 HU", "15")),

@@ -9,10 +9,10 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from normct.common.nibabel_light import nibabel as nib
 from normct.common.volumes import Volume
 
 ATLAS_SHAPE = (240, 240, 155)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from normct.common.volumes import Volume
+from normct.common.volumes import Volume, box_of
 
 BONE_HU = 160.0  # above fresh clotted blood (about 90), below bone thinned by a thick slice
 SOFT_MARGIN_HU = (30.0, 15.0)  # below and above the configured range: noise and partial volume at the border
@@ -82,10 +82,27 @@ def _distance(mask: Mask, sampling: float) -> NDArray[np.float32]:
 
 def _opened(mask: Mask, radius: float, sampling: float, keep: float = 2.0) -> Mask:
     """Erode by ``radius`` mm, keep the largest part, grow it back (and ``keep`` mm more) within ``mask``."""
-    core = _largest(_distance(mask, sampling) > radius)
-    if not core.any():
-        return core
-    return mask & (_distance(~core, sampling) <= radius + keep)
+    result = np.zeros_like(mask)
+    if not mask.any():
+        return result
+    part = box_of(mask, 1)  # distances are dear, and those beyond are not asked for
+    core = np.zeros_like(mask)
+    core[part] = _largest(_distance(mask[part], sampling) > radius)
+    if core.any():
+        near = box_of(core, int((radius + keep) / sampling) + 1)
+        result[near] = mask[near] & (_distance(~core[near], sampling) <= radius + keep)
+    return result
+
+
+def _filled(mask: Mask) -> Mask:
+    """Fill holes: background that no path of six neighbours leads out of (a third of scipy's time)."""
+    labels, count = ndimage.label(~mask)
+    open_air = np.zeros(count + 1, bool)
+    for axis in range(3):
+        for end in (0, -1):
+            open_air[labels.take(end, axis)] = True
+    open_air[0] = False  # the mask itself
+    return ~open_air[labels]
 
 
 def _coarse(data: NDArray[np.float32], hu_range: tuple[float, float], sampling: float) -> Mask:
@@ -124,7 +141,7 @@ def extract(head: Volume, hu_range: tuple[float, float]) -> Mask:
     coarse = _coarse(data, hu_range, 2 * spacing)
     if not coarse.any():
         return np.zeros(shape, bool)
-    found = ndimage.find_objects(coarse.astype(np.uint8))[0]
+    found = box_of(coarse)
     box = tuple(
         slice(max(0, 2 * s.start - 8), min(n, 2 * s.stop + 8)) for s, n in zip(found, shape, strict=True)
     )
@@ -148,9 +165,7 @@ def _tidy(soft: Mask, hard: Mask, spacing: float) -> Mask:
     thin, wide = voxels(2.0), voxels(3.0)
     brain = dilate(_largest(erode(soft, thin)), thin) & soft
     closed = erode(dilate(brain, wide), wide)
-    rounded = (
-        ndimage.gaussian_filter(ndimage.binary_fill_holes(closed).astype(np.float32), 1.0 / spacing) > 0.5
-    )
+    rounded = ndimage.gaussian_filter(_filled(closed).astype(np.float32), 1.0 / spacing) > 0.5
     # closing also bridges into the skull's inner table; calcifications and blood lie deeper or are less dense
     rim = rounded & ~erode(rounded, wide)
     clean = rounded & ~(rim & hard)

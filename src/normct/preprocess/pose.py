@@ -55,15 +55,6 @@ def block_mean(volume: Volume, factor: int) -> Volume:
     return Volume(data, affine)
 
 
-def crop(volume: Volume, mask: NDArray, margin: int = 8) -> Volume:
-    """Cut ``volume`` to the box of ``mask`` plus a margin in voxels."""
-    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    box = tuple(slice(max(0, int(low) - margin), int(high) + 1 + margin) for low, high in ends)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    return Volume(volume.data[box], affine)
-
-
 def tissue(brain: Volume, mask: Volume) -> Volume:
     """Brain clipped to :data:`WINDOW`, 0 outside the mask; on their common grid."""
     inside = mask.data > 0

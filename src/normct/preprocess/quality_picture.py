@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from normct.common.files import atomic
-from normct.common.volumes import Volume
-from normct.preprocess.pose import crop
+from normct.common.volumes import Volume, crop
 
 SCALE = 2
 MARGIN = 14  # voxels around the atlas brain

@@ -15,25 +15,28 @@ Finding = tuple[str, str]
 
 
 def _volume(m: dict[str, Any], s: dict[str, Any]) -> Iterator[Finding]:
-    low, high = s["volume_ml"]
     value = m["brain_volume_ml"]
-    if value < low:
-        yield (
-            "fail",
-            (
-                f"Brain volume is {value:.0f} mL, below {low:.0f} mL: part of the brain is missing, from "
-                f"the scan or from "
-                "the skull strip."
-            ),
-        )
-    elif value > high:
-        yield (
-            "fail",
-            (
-                f"Brain volume is {value:.0f} mL, above {high:.0f} mL: the skull strip took in other "
-                f"tissue, such as neck."
-            ),
-        )
+    for verdict in ("fail", "warn"):
+        low, high = s["volume_ml"][verdict]
+        if value < low:
+            yield (
+                verdict,
+                (
+                    f"Brain volume is {value:.0f} mL, below {low:.0f} mL: part of the brain may be missing, "
+                    f"from the scan or from the skull strip."
+                ),
+            )
+        elif value > high:
+            yield (
+                verdict,
+                (
+                    f"Brain volume is {value:.0f} mL, above {high:.0f} mL: a large head, or the skull strip took "
+                    f"in other tissue, such as neck."
+                ),
+            )
+        else:
+            continue
+        return
 
 
 def _components(m: dict[str, Any], s: dict[str, Any]) -> Iterator[Finding]:

@@ -7,12 +7,14 @@ thread.
 
 from __future__ import annotations
 
-import gc
+import contextlib
+import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from importlib.machinery import PathFinder
 from typing import Any
 
 import numpy as np
@@ -20,15 +22,14 @@ from numpy.typing import NDArray
 
 from normct.common.cli import parser, run
 from normct.common.files import write_json
-from normct.common.geometry import LPS, angles_deg, read_transform, resample, write_transform
-from normct.common.volumes import Volume, read_volume
+from normct.common.geometry import angles_deg, read_transform, resample, write_transform
+from normct.common.volumes import Volume, crop, read_volume, write_volume
 from normct.preprocess.pose import (
     FINE_MM,
     MutualInformation,
     Pose,
     block_mean,
     centre_of_mass,
-    crop,
     peak,
     search,
     tissue,
@@ -37,6 +38,7 @@ from normct.preprocess.pose import (
 LEAST_ML = 50.0
 """A mask smaller than this holds no brain to register (a scan set aside, or a failed skull strip)."""
 SEED = 42
+ANTS_LIBRARY = "ants.lib"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def overlap(fixed_mask: Volume, moving_mask: Volume, matrix: NDArray[np.float64]
 
 
 def refine(fixed: Volume, moving: Volume, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Refine a pose with ``ants.registration`` (rigid, Mattes MI, shrink 3), deterministically.
+    """Refine a pose with ANTs (rigid, Mattes MI, shrink 3), deterministically.
 
     On 2 mm copies shrink 3 ends as near to the true pose as shrink 2 (synthetic heads: 1.0° and 0.8 mm in the
     mean) in a quarter of the time.
@@ -167,50 +169,57 @@ def refine(fixed: Volume, moving: Volume, start: NDArray[np.float64]) -> NDArray
     -------
     ndarray
         Shape (4, 4), RAS+ mm, a rotation and a translation to machine precision.
+
+    Raises
+    ------
+    RuntimeError
+        ANTs ended with an error.
     """
-    ants = _import_ants()
-    ants.config.set_ants_deterministic(True, SEED)  # random_seed= of ants.registration has no effect in 0.6.3
-    with tempfile.TemporaryDirectory() as folder:
-        initial = Path(folder) / "initial.mat"
-        write_transform(initial, start)
-        result = ants.registration(
-            _ants(fixed),
-            _ants(moving),
-            "Rigid",
-            initial_transform=str(initial),
-            outprefix=str(Path(folder) / "out"),
-            aff_iterations=(100,),
-            aff_shrink_factors=(3,),
-            aff_smoothing_sigmas=(1,),
-        )
-        matrix = read_transform(result["fwdtransforms"][0])
+    # bare names: ANTs reads commas, brackets and blanks in a path as its own grammar
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        write_volume("fixed.nii", fixed)
+        write_volume("moving.nii", moving)
+        write_transform("initial.mat", start)
+        # what ants.registration(fixed, moving, "Rigid", initial_transform=..., aff_iterations=(100,),
+        # aff_shrink_factors=(3,), aff_smoothing_sigmas=(1,)) hands on, without the images it makes beside
+        words = [
+            "--dimensionality", "3", "-r", "initial.mat",
+            "--metric", "mattes[fixed.nii,moving.nii,1,32,regular,0.2]",
+            "--transform", "Rigid[0.25]",
+            "--convergence", "100", "--smoothing-sigmas", "1", "--shrink-factors", "3",
+            "-u", "0", "-z", "1", "--output", "out", "-x", "[NA,NA]",
+            "--random-seed", str(SEED), "--float", "1", "--write-composite-transform", "0",
+        ]  # fmt: skip
+        status = _ants_library().antsRegistration(words)
+        if status != 0:
+            raise RuntimeError(f"antsRegistration ended with status {status}")
+        matrix = read_transform("out0GenericAffine.mat")
     u, _, v = np.linalg.svd(matrix[:3, :3])  # ITK writes with single precision
     matrix[:3, :3] = u @ v
     return matrix
 
 
-def _import_ants() -> Any:
-    """Import ANTs, which takes half of this job's time; an eighth of that is garbage collection in vain."""
+def _ants_library() -> Any:
+    """Return ANTs itself, the compiled library of antspyx, without the Python package around it.
+
+    The package imports pandas, statsmodels, scikit-learn and matplotlib, which takes longer than a whole
+    registration does.
+    """
     # read once, when ITK starts: sums over several threads end in another last digit each time
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    gc.disable()
-    try:
-        import ants
-    finally:
-        gc.enable()
-    return ants
-
-
-def _ants(volume: Volume) -> Any:
-    import ants
-
-    affine = LPS @ volume.affine
-    return ants.from_numpy(
-        volume.data.astype(np.float32),
-        origin=[float(x) for x in affine[:3, 3]],
-        spacing=[float(x) for x in volume.zooms],
-        direction=affine[:3, :3] / volume.zooms,
-    )
+    if ANTS_LIBRARY in sys.modules:
+        return sys.modules[ANTS_LIBRARY]
+    package = importlib.util.find_spec("ants")
+    spec = None
+    if package is not None:
+        spec = PathFinder.find_spec(ANTS_LIBRARY, package.submodule_search_locations)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("antspyx is not installed: pip install antspyx==0.6.3")
+    library = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(library)
+    # a later `import ants` finds its library here: two copies in a process would quarrel over types
+    sys.modules[ANTS_LIBRARY] = library
+    return library
 
 
 def main(argv: list[str] | None = None) -> None:

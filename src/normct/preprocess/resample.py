@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from normct.common import cli, geometry
 from normct.common.files import read_json
+from normct.common.nibabel_light import nibabel as nib
 from normct.common.volumes import Volume, read_volume, write_volume
 
 AIR_HU, MAX_HU = -1024, 3071

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from normct.common import cli
 from normct.common.files import write_json
-from normct.common.volumes import Volume, read_volume, write_volume
+from normct.common.volumes import Volume, box_of, read_volume, write_volume
 from normct.preprocess.skullstrip_engines import EngineError, engine_faults
 
 OUTSIDE_HU = -1024
@@ -76,7 +76,7 @@ def border_contact_cm2(head: Volume, mask: NDArray[np.bool_]) -> float:
     The border is that of the array and that of the padding a tilted gantry leaves (-1024 HU exactly:
     no tissue, and no air in a scan with noise).
     """
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = box_of(mask)
     face = 0
     for axis, size in enumerate(mask.shape):
         face += int(np.take(mask, 0, axis).sum()) + int(np.take(mask, size - 1, axis).sum())
@@ -96,7 +96,7 @@ def measure(head: Volume, mask: NDArray[np.bool_]) -> dict[str, Any]:
             "brain_volume_ml": 0.0, "components": 0, "symmetry": None,
             "border_contact_cm2": None, "touches_fov_border": None,
         }  # fmt: skip
-    labels, _ = ndimage.label(mask)
+    labels, _ = ndimage.label(mask[box_of(mask)])
     sizes = np.bincount(labels.ravel())[1:] * head.voxel_ml
     contact = border_contact_cm2(head, mask)
     return {
@@ -142,7 +142,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("record", type=Path, help="skullstrip.json to write")
     parser.add_argument("--settings", type=json.loads, required=True, help="preprocess.skullstrip as JSON")
     args = parser.parse_args(argv)
-    head = read_volume(args.head)
+    stored = read_volume(args.head, None)
+    # C order: what meets a mask in a file's order is walked through twice, against the grain once
+    head = Volume(np.ascontiguousarray(stored.data), stored.affine)
     mask, record = strip(head, args.settings)
     log.info(
         "%s: %.0f mL; %s", record["engine"], record["brain_volume_ml"], record["reason"] or "brain found"

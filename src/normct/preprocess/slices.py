@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,8 +22,9 @@ from normct.common.anatomy import ATLAS_SHAPE
 from normct.common.errors import ConfigError
 from normct.common.files import atomic, read_json
 from normct.common.geometry import read_transform, resample
+from normct.common.nibabel_light import nibabel as nib
 from normct.common.slices import SIZE, SliceStore, empty_store, write_slices
-from normct.common.volumes import Volume, read_volume
+from normct.common.volumes import Volume, box_of, crop, read_volume
 
 ORDER = {"nearestNeighbor": 0, "linear": 1}
 log = logging.getLogger(__name__)
@@ -54,18 +54,25 @@ def to_atlas(
         Same shape.
     """
     inside = carry(mask, points, affine)
-    hu = np.zeros(ATLAS_SHAPE, np.float32)
-    # at the points of brain alone, in the order of `hu[inside]`
-    index = (np.linalg.inv(brain.affine) @ points @ affine) @ np.c_[
-        np.argwhere(inside), np.ones(inside.sum())
-    ].T
-    weight = (mask.data > 0).astype(np.float32)
+    hu = np.zeros(ATLAS_SHAPE[::-1], np.float32)  # slices outermost, as they are stored
+    if not inside.any():
+        return hu.T, inside
+    brain, mask = (crop(volume, mask.data > 0, margin=2) for volume in (brain, mask))
+    found = np.argwhere(inside.T)  # at the points of brain alone
+    index = np.linalg.inv(brain.affine) @ points @ affine
+    place = index[:3, :3] @ found[:, ::-1].T + index[:3, 3:]
+    weight = np.ascontiguousarray(mask.data > 0, np.float32)
+    values = np.ascontiguousarray(brain.data, np.float32) * weight
 
-    def sample(data: NDArray[np.float32]) -> NDArray[np.float32]:
-        return ndimage.map_coordinates(data, index[:3], order=ORDER[interpolation], prefilter=False)
+    def sample(data: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
+        return ndimage.map_coordinates(data, at, order=ORDER[interpolation], prefilter=False)
 
-    hu[inside] = sample(brain.data * weight) / np.maximum(sample(weight), 1e-3)
-    return hu, inside
+    sampled = sample(values, place)
+    # with brain all round the share of brain is 1
+    deep = ndimage.minimum_filter(weight, 3)[tuple(np.rint(place).astype(np.intp))] > 0
+    sampled[~deep] /= np.maximum(sample(weight, place[:, ~deep]), 1e-3)
+    hu[tuple(found.T)] = sampled
+    return hu.T, inside
 
 
 def carry(mask: Volume, points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -76,12 +83,11 @@ def carry(mask: Volume, points: NDArray[np.float64], affine: NDArray[np.float64]
     ndarray of bool
         Shape (240, 240, 155).
     """
-    there = np.zeros(ATLAS_SHAPE, bool)
+    there = np.zeros(ATLAS_SHAPE, bool, order="F")  # slices are cut from it
     source = (mask.data > 0).astype(np.uint8)
-    found = ndimage.find_objects(source, max_label=1)[0]
-    if found is None:
+    if not source.any():
         return there
-    corners = np.array([[*c, 1.0] for c in product(*((s.start - 1, s.stop) for s in found))])
+    corners = np.array([[*c, 1.0] for c in product(*((s.start - 1, s.stop) for s in box_of(source)))])
     reach = (np.linalg.inv(affine) @ np.linalg.inv(points) @ mask.affine @ corners.T)[:3]
     low = np.clip(np.floor(reach.min(axis=1)).astype(int), 0, ATLAS_SHAPE)
     high = np.clip(np.ceil(reach.max(axis=1)).astype(int) + 1, low, ATLAS_SHAPE)
@@ -89,8 +95,9 @@ def carry(mask: Volume, points: NDArray[np.float64], affine: NDArray[np.float64]
         return there
     part = affine.copy()
     part[:3, 3] += affine[:3, :3] @ low
-    near = resample(Volume(source, mask.affine), tuple(int(n) for n in high - low), part, points, 0).data
-    there[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = near > 0
+    shape = tuple(int(n) for n in (high - low)[::-1])
+    near = resample(Volume(source, mask.affine), shape, part[:, [2, 1, 0, 3]], points, 0).data
+    there[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = near.T > 0
     return there
 
 
