@@ -16,6 +16,7 @@ from normct.common.geometry import write_transform
 from normct.common.volumes import Volume, write_volume
 from normct.preprocess.quality import assess, ends_in_view, main, measure, noise_hu, overlap_share
 from normct.preprocess.quality_rules import judge
+from normct.preprocess.skullstrip import measure as strip_measures
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))["preprocess"]["quality"]
@@ -51,7 +52,7 @@ def test_a_good_scan_passes_without_a_word():
     [
         ({"brain_volume_ml": 820.0}, "warn", ("820 mL", "900 mL")),
         ({"brain_volume_ml": 2041.0}, "warn", ("2041 mL", "2000 mL", "large head", "neck")),
-        ({"brain_volume_ml": 640.0}, "fail", ("640 mL", "700 mL", "missing")),
+        ({"brain_volume_ml": 640.0}, "fail", ("640 mL", "800 mL", "missing")),
         ({"brain_volume_ml": 2350.0}, "fail", ("2350 mL", "2300 mL", "neck")),
         ({"components": 3}, "warn", ("3 parts",)),
         ({"median_hu": 120.0}, "fail", ("120 HU", "50 HU")),
@@ -150,6 +151,35 @@ def test_truncation_is_measured_at_both_ends(scan):
     vertex, base = ends_in_view(Volume(brain.data[:, :, :110], brain.affine), mask, np.eye(4))
     assert vertex < 0.2
     assert base == 1.0
+
+
+def spoilt(name: str, mask: np.ndarray) -> np.ndarray:
+    """Return what a failed skull strip would leave or take in."""
+    x, y, z = np.ogrid[:150, :180, :150]
+    if name == "one side gone":
+        return mask & (x < 75)
+    if name == "vertex alone":
+        return mask & (z > 78)
+    if name == "a third gone":
+        return mask & (z > 66)
+    neck = ((x - 75) ** 2 + (y - 60) ** 2 < 55**2) & (z < 70)
+    face = (abs(x - 75) < 60) & (y > 70) & (z < 70)
+    return mask | neck | (face if name == "neck and face taken in" else False)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("one side gone", "fail"), ("vertex alone", "fail"), ("neck and face taken in", "fail"),
+        ("neck taken in", "fail"), ("a third gone", "warn"),
+    ],
+)  # fmt: skip
+def test_a_half_stripped_or_leaked_mask_is_caught(scan, name, verdict):
+    brain, mask = scan
+    wrong = spoilt(name, mask.data > 0)
+    head = Volume(np.where(wrong, 34, -1000).astype(np.int16), brain.affine)
+    found = GOOD | {k: v for k, v in strip_measures(head, wrong).items() if k in GOOD}
+    assert judge(found | {"overlap_share": 1.0}, SETTINGS)[0] == verdict, found
 
 
 def test_measure_takes_recorded_thickness_before_spacing(scan):

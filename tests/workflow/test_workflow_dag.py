@@ -131,3 +131,23 @@ def test_comments_rerun_nothing_and_code_reruns_its_stage(finished, tmp_path):
     assert "rule score_combine" in done.stdout
     assert "rule score_infer" not in done.stdout
     assert "rule train_" not in done.stdout
+
+
+def test_a_second_pass_registers_to_the_mean_of_the_training_brains(finished, tmp_path):
+    """The rules of the second pass, for one scan to its slices; the rest of the DAG follows in a dry run."""
+    copy = finished.copy(tmp_path / "second")
+    (copy.folder / "second.yaml").write_text("preprocess: {register: {second_pass: true}}\n")
+    scan = copy.folder / "out" / "preprocess" / "sub-icb001"
+    alone, slices = (scan / "native_to_atlas.mat").read_bytes(), (scan / "slices.npz").read_bytes()
+    copy.snakemake("out/preprocess/sub-icb001/slices.npz", extra="second.yaml")
+    assert (scan / "native_to_atlas_first.mat").read_bytes() == alone
+    assert (scan / "native_to_atlas.mat").read_bytes() != alone
+    assert (scan / "slices.npz").read_bytes() != slices
+    record = json.loads((scan / "register.json").read_text())
+    assert 0 < record["second_pass"]["moved_deg"] < 5
+    assert record["second_pass"]["moved_mm"] < 5
+    assert nib.load(scan.parent / "mean_brain.nii.gz").shape == (240, 240, 155)
+    planned = copy.snakemake("--dry-run", extra="second.yaml").stdout
+    assert planned.count("rule preprocess_refine") == 7 - 1  # the other scans of tiny.yaml
+    frozen = planned[planned.index("rule score_bundle") :]
+    assert "out/preprocess/mean_brain.nii.gz" in frozen[: frozen.index("output:")]
