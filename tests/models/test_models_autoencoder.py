@@ -58,3 +58,28 @@ def test_set_log_variance_leaves_the_mean_alone():
         mean, logvar = model.encode(x)
     assert torch.allclose(mean, before)
     assert torch.allclose(logvar, torch.full_like(logvar, -4.0))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_deep_layer_as_a_matrix_product_is_the_convolution(channels_last):
+    draws = torch.Generator().manual_seed(0)
+    layer = build_model({"width": 2, "latent": 4}).to_latent
+    with torch.no_grad():
+        layer.bias.copy_(torch.randn(8, generator=draws))
+    results = []
+    for convolve in (layer, lambda x: torch.nn.functional.conv2d(x, layer.weight, layer.bias, 2, 1)):
+        x = torch.randn(3, 32, 4, 4, generator=torch.Generator().manual_seed(1))
+        if channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        x.requires_grad_()
+        y = convolve(x)
+        found = torch.autograd.grad(y.square().sum(), [x, layer.weight, layer.bias])
+        results.append((y, *found))
+    for mine, theirs in zip(*results, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_mean_alone_is_the_mean():
+    model = build_model({"width": 2, "latent": 4})
+    x = torch.rand(3, 1, 128, 128)
+    assert torch.allclose(model.latent(x), model.encode(x)[0], atol=1e-6)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SLOPE = 0.1
 SIZE = 128
@@ -16,6 +17,35 @@ HEAD_CLASSES = (4, 3, 3)
 
 def _block(layer: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE, inplace=True))
+
+
+class DeepConv2d(nn.Conv2d):
+    """A convolution of few pixels and many channels; on a CPU, in float32, one matrix product over its patches.
+
+    oneDNN's backward pass of such a layer (256×4×4 → 512×2×2) runs at a fifth of a matrix product's speed. The sums
+    are the same, in another order. Weights, their names and everything on a GPU or in bf16 are ``nn.Conv2d``'s.
+    """
+
+    def first(self, x: Tensor, number: int) -> Tensor:
+        """Return the first ``number`` output channels alone, shape (B, number, H', W'); the rest costs nothing."""
+        weight, bias = self.weight[:number], None if self.bias is None else self.bias[:number]
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
+            return functional.conv2d(x, weight, bias, self.stride, self.padding)
+        (side, _), (step, _), (edge, _) = self.kernel_size, self.stride, self.padding  # type: ignore[misc]
+        padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, edge, edge, edge, edge))
+        rows, columns = ((n - side) // step + 1 for n in padded.shape[1:3])
+        patches = [
+            padded[:, i * step : i * step + side, j * step : j * step + side].flatten(1)
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        kernel = weight.permute(0, 2, 3, 1).flatten(1)
+        product = functional.linear(torch.stack(patches, dim=1), kernel, bias)
+        return product.view(len(x), rows, columns, number).permute(0, 3, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W)."""
+        return self.first(x, self.out_channels)
 
 
 class Autoencoder(nn.Module):
@@ -46,7 +76,7 @@ class Autoencoder(nn.Module):
             down.append(_block(nn.Conv2d(channels, w, 4, 2, 1, bias=False), w))
             channels = w
         self.encoder = nn.Sequential(*down)
-        self.to_latent = nn.Conv2d(channels, 2 * latent, 4, 2, 1)
+        self.to_latent = DeepConv2d(channels, 2 * latent, 4, 2, 1)
         up, channels = [], latent
         for w in reversed(widths):
             up.append(_block(nn.ConvTranspose2d(channels, w, 4, 2, 1, bias=False), w))
@@ -89,15 +119,15 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Decode the latent mean: nothing is sampled."""
-        return self.decode(self.encode(x)[0])
+        return self.decode(self.latent(x))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the decoded latent mean, shape of ``x``."""
         return self(x)
 
     def latent(self, x: Tensor) -> Tensor:
-        """Return the latent mean, shape (B, latent, 2, 2)."""
-        return self.encode(x)[0]
+        """Return the latent mean alone, shape (B, latent, 2, 2): the log-variance is not computed."""
+        return self.to_latent.first(self.encoder(x), self.latent_channels)
 
     def head_logits(self, x: Tensor) -> Tensor:
         """Return the head's logits of images, shape (B, 10): rotation 4, vertical 3, horizontal 3."""

@@ -60,7 +60,7 @@ class DropoutAutoencoder(Autoencoder):
             ``uncertainty`` (B,): standard deviation over passes, mean over the brain; 0 without brain.
         """
         generator = torch.Generator(device=images.device).manual_seed(0)
-        mean = self.encode(images)[0]
+        mean = self.latent(images)
         first, second = torch.zeros_like(images), torch.zeros_like(images)
         for _ in range(self._passes):
             output = self.decode_dropped(mean, generator)

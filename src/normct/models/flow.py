@@ -55,4 +55,4 @@ class FlowAutoencoder(Autoencoder):
         dict
             ``latent_surprise`` (B,): −log prior density of the latent mean, an element.
         """
-        return {"latent_surprise": -self.log_prior(self.encode(images)[0])}
+        return {"latent_surprise": -self.log_prior(self.latent(images))}

@@ -54,7 +54,7 @@ class VarianceAutoencoder(Autoencoder):
         dict
             ``residual_over_variance`` (B,): mean over the brain of residual² / σ²; 0 without brain.
         """
-        mean, variance = self.decode_gaussian(self.encode(images)[0])
+        mean, variance = self.decode_gaussian(self.latent(images))
         ratio = ((images - mean).square() / variance).mean(1) * masks
         return {"residual_over_variance": ratio.sum((1, 2)) / masks.sum((1, 2)).clamp(min=1)}
 

@@ -19,7 +19,7 @@ class Adversarial(Objective):
     own = ("hidden",)
 
     def __call__(self, model, images, masks, generator, first_epoch=False) -> Result:  # type: ignore[no-untyped-def]  # noqa: D102
-        latent, _ = model.encode(images)
+        latent = model.latent(images)
         output = model.decode(latent)
         rec = reconstruction_loss(output, images)
         drawn = torch.randn(latent.shape, generator=generator, device=generator.device).to(latent.device)

@@ -20,7 +20,7 @@ class ContextRestoration(Objective):
         patch = round(images.shape[-1] * self.settings["patch_fraction"])
         boxes = draw_boxes(masks, patch, generator, self.settings["swaps"])
         swapped = swap_patches(images, boxes, patch)
-        output = model.decode(model.encode(swapped)[0])
+        output = model.decode(model.latent(swapped))
         loss = reconstruction_loss(output, images)
         with torch.no_grad():
             where = swapped_pixels(boxes, patch, (images.shape[-2], images.shape[-1]))
@@ -53,7 +53,7 @@ class CeVae(Objective):
         mixing = self.settings["mixing"]
         vae = Vae(self.settings)(model, images, masks, generator)
         covered, _ = cover_squares(images, self.settings["max_patch"], generator)
-        output = model.decode(model.encode(covered)[0])
+        output = model.decode(model.latent(covered))
         context = reconstruction_loss(output, images)
         loss = (1.0 - mixing) * vae.loss + mixing * context
         return Result(loss, vae.parts | {"context": context.detach()}, (covered, images, output), vae.mean)
