@@ -9,9 +9,12 @@ TRAIN = config["train"]
 TRAINED_ON = [p for p in PARTICIPANTS if p.role in ("train", "stop")]
 TRAIN_SHARED = (
     "network learning_rate batch_size plateau_factor plateau_patience stop_patience gradient_clip accelerator precision"
+    " compile devices"
 ).split()
 # a cluster gives it; a run without a scheduler counts it only where --resources gpu=N is given
-TRAIN_GPU = 0 if TRAIN["accelerator"] == "cpu" else 1
+TRAIN_GPU = 0 if TRAIN["accelerator"] == "cpu" else TRAIN["devices"]
+# without a GPU each of several devices is a process of its own
+TRAIN_THREADS = TRAIN["threads"] * TRAIN["devices"]
 TRAIN_OUTPUTS = {
     "model": "model.safetensors",
     "report": "training.json",
@@ -78,9 +81,9 @@ rule train_stage1:
         **{k: f"{ROOT}/train/{STAGE1}/seed-{{seed}}/{v}" for k, v in TRAIN_OUTPUTS.items()},
     log:
         f"{ROOT}/logs/train/{STAGE1}-seed-{{seed}}.log",
-    threads: TRAIN["threads"]
+    threads: TRAIN_THREADS
     resources:
-        mem_mb=lambda wc, attempt: 3000 * attempt,
+        mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
         runtime=1440,
         gpu=TRAIN_GPU,
     params:
@@ -110,9 +113,9 @@ rule train_method:
         f"{ROOT}/logs/train/{{method}}-seed-{{seed}}.log",
     wildcard_constraints:
         method="|".join(m for m in METHODS if m != STAGE1),
-    threads: TRAIN["threads"]
+    threads: TRAIN_THREADS
     resources:
-        mem_mb=lambda wc, attempt: 3000 * attempt,
+        mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
         runtime=1440,
         gpu=TRAIN_GPU,
     params:

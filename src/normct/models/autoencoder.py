@@ -31,7 +31,7 @@ class DeepConv2d(nn.Conv2d):
         weight, bias = self.weight[:number], None if self.bias is None else self.bias[:number]
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
             return functional.conv2d(x, weight, bias, self.stride, self.padding)
-        (side, _), (step, _), (edge, _) = self.kernel_size, self.stride, self.padding  # type: ignore[misc]
+        side, step, edge = self.kernel_size[0], self.stride[0], int(self.padding[0])
         padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, edge, edge, edge, edge))
         rows, columns = ((n - side) // step + 1 for n in padded.shape[1:3])
         patches = [

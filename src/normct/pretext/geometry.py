@@ -38,8 +38,9 @@ TRANSFORMS = {"all": all_36, "dozen": balanced_dozen, "identity": identity}
 
 def draw_codes(number: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
     """Draw codes uniformly from the 36, shape (number, 3)."""
-    drawn = torch.randint(36, (number,), generator=generator, device=generator.device)
-    return all_36().to(device)[drawn.to(device)]
+    drawn = torch.randint(36, (number,), generator=generator, device=generator.device).to(device)
+    # as all_36 counts; a table copied to a GPU at every step would stall it
+    return torch.stack([drawn // 9, drawn // 3 % 3, drawn % 3], dim=1)
 
 
 @lru_cache(maxsize=8)

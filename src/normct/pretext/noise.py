@@ -33,6 +33,8 @@ def coarse_noise(masks: Tensor, channels: int, grid: int, sigma: float, generato
     shape = (batch, channels, grid + 1, grid + 1)
     cells = torch.randn(shape, generator=generator, device=generator.device).to(masks.device) * sigma
     fine = functional.interpolate(cells, scale_factor=(float(cell_y), float(cell_x)), mode="bilinear")
-    offsets = torch.rand(2, generator=generator, device=generator.device).tolist()
-    top, left = int(offsets[0] * cell_y), int(offsets[1] * cell_x)
-    return fine[:, :, top : top + height, left : left + width] * masks[:, None]
+    # the offset stays on the device: asking for its value would stall a GPU
+    offsets = torch.rand(2, generator=generator, device=generator.device).to(masks.device)
+    rows = torch.arange(height, device=masks.device) + (offsets[0] * cell_y).long()
+    columns = torch.arange(width, device=masks.device) + (offsets[1] * cell_x).long()
+    return fine.index_select(2, rows).index_select(3, columns) * masks[:, None]

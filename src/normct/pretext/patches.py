@@ -61,11 +61,12 @@ def draw_boxes(masks: Tensor, patch: int, generator: torch.Generator, swaps: int
         Shape (B, swaps, 2, 2), see the module's docstring. A patch is redrawn up to 20 times.
     """
     batch, height, width = masks.shape
-    limit = torch.tensor([height - patch, width - patch], device=masks.device)
     centres = draw_brain_pixels(masks, 2 * swaps * TRIES, generator)
-    corners = (
-        (centres - patch // 2).clamp(min=torch.zeros_like(limit), max=limit).view(batch, 2 * swaps, TRIES, 2)
+    # a tensor of limits copied to a GPU at every step would stall it
+    y, x = (
+        (c - patch // 2).clamp(0, n - patch) for c, n in zip(centres.unbind(-1), (height, width), strict=True)
     )
+    corners = torch.stack([y, x], dim=-1).view(batch, 2 * swaps, TRIES, 2)
     placed = torch.empty(batch, 2 * swaps, 2, dtype=torch.int64, device=masks.device)
     fits = torch.ones(batch, 2 * swaps, dtype=torch.bool, device=masks.device)
     rows = torch.arange(batch, device=masks.device)

@@ -15,7 +15,23 @@ from torch import Tensor
 
 from normct.common.errors import NormctError
 from normct.common.files import atomic
+from normct.train.data import over_ranks, ranks
 from normct.train.module import TrainingModule
+
+
+def same_everywhere(weights: dict[str, Tensor], device: torch.device) -> None:
+    """Compare weights with the first process's.
+
+    Raises
+    ------
+    NormctError
+        In every process, where any of them has others, or where they are not finite.
+    """
+    flat = torch.cat([value.double().flatten() for value in weights.values()]).to(device)
+    mean = over_ranks(flat) / ranks()[1]
+    apart = over_ranks((flat - mean).abs().max()[None])
+    if not float(apart) <= AGREEMENT:
+        raise NormctError(f"the weights are not finite or differ between processes (by {float(apart):.3g})")
 
 
 class BestWeights(pl.Callback):
@@ -29,11 +45,15 @@ class BestWeights(pl.Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy the weights where the loss is the lowest yet."""
+        """Copy the weights where the loss is the lowest yet; every process sees the same loss and weights."""
         loss = float(trainer.callback_metrics["val_loss"])
         if loss < self.loss:
             self.epoch, self.loss = trainer.current_epoch, loss
             self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.model.state_dict().items()}  # type: ignore[union-attr]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse weights that differ between processes, which would mean they did not train together."""
+        same_everywhere(self.weights, pl_module.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch, its loss and its weights."""
@@ -88,15 +108,27 @@ class Resume(pl.Callback):
         """Save where it is time, or where training was told to stop."""
         if batch_idx + 1 >= trainer.num_training_batches:
             return
-        if self._told_to_stop or time.monotonic() - self._saved >= self.seconds:
-            with atomic(self.path) as part:
-                trainer.save_checkpoint(part)
+        told, due = self._told_to_stop, time.monotonic() - self._saved >= self.seconds
+        if trainer.world_size > 1:  # all save together, or they would wait for each other for ever
+            if (batch_idx + 1) % AGREE_EVERY:
+                return
+            both = torch.tensor([told, due], dtype=torch.int32, device=pl_module.device)
+            told, due = (over_ranks(both) > 0).tolist()
+        if told or due:
+            self._save(trainer)
             self._saved = time.monotonic()
-        if self._told_to_stop:
+        if told:
             raise NormctError(
                 "training was told to stop (SIGTERM: a time limit?) and saved where it is; "
                 "run the same command to go on"
             )
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path)  # takes part in the sums; the first process writes
+            return
+        with atomic(self.path) as part:
+            trainer.save_checkpoint(part)
 
     def usable(self) -> Path | None:
         """Return the checkpoint's path where there is one of this very training, else None."""
@@ -129,6 +161,8 @@ class EpochLines(pl.Callback):
         seconds = time.monotonic() - self._start
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         averages, number = pl_module.epoch_averages
+        if not trainer.is_global_zero:
+            return
         metrics = {
             k.removeprefix("val_"): float(v) for k, v in trainer.callback_metrics.items() if k[:4] == "val_"
         }
@@ -148,7 +182,7 @@ class EpochLines(pl.Callback):
         """Warn of a collapsed latent; in the first epochs few channels are active in any training."""
         assert isinstance(pl_module, TrainingModule)
         active = pl_module.history[-1].get("val_active_channels") if pl_module.history else None
-        if active is not None and active < COLLAPSE:
+        if active is not None and active < COLLAPSE and trainer.is_global_zero:
             print(
                 f"{self.title}: warning: {active:.1%} of the latent channels are active, the latent has "
                 "collapsed; a smaller kl_weight or more epochs may mend it",
@@ -158,3 +192,7 @@ class EpochLines(pl.Callback):
 
 SHOWN = ("loss", "rec", "kl", "ce", "context", "patch", "accuracy_rotation")
 COLLAPSE = 0.05
+AGREE_EVERY = 4
+"""Steps after which several processes ask each other whether to save."""
+AGREEMENT = 1e-6
+"""Largest difference of a weight between processes."""

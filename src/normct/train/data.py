@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, distributed
 
 from normct.common.errors import NormctError
 
@@ -31,6 +31,21 @@ def derived_seed(*parts: int | str) -> int:
 def generator(device: torch.device | str, *parts: int | str) -> torch.Generator:
     """Return a generator on ``device`` seeded by ``parts``, so that a resume draws the same numbers."""
     return torch.Generator(device=device).manual_seed(derived_seed(*parts))
+
+
+def ranks() -> tuple[int, int]:
+    """Return this process's number and how many train together: (0, 1) where it trains alone."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def over_ranks(values: Tensor) -> Tensor:
+    """Return the sum over the processes that train together."""
+    if ranks()[1] > 1:
+        values = values.clone()
+        distributed.all_reduce(values)
+    return values
 
 
 class MappedRows:
@@ -170,7 +185,8 @@ class IndexBatches:
     """Batches of rows, in an order drawn from (seed, epoch), that can start in mid-epoch.
 
     Handed to Lightning as a data loader: it yields ``(step, rows, ready)``, and the module makes the batch.
-    Where slices do not lie on the device, a thread reads the next batch while this one trains.
+    Where slices do not lie on the device, a thread reads the next batch while this one trains. Processes that train
+    together cut every batch among them, so they take the steps that one would.
 
     Parameters
     ----------
@@ -205,7 +221,12 @@ class IndexBatches:
             draws = generator("cpu", self._seed, "order", self._epoch)
             rows = rows[torch.randperm(len(rows), generator=draws)]
         size = self._size
-        steps = [(i, rows[i * size : (i + 1) * size]) for i in range(start, len(self))]
+        rank, world = ranks()
+        steps = []
+        for i in range(start, len(self)):
+            whole = rows[i * size : (i + 1) * size]
+            # a last batch smaller than the processes are many: none may stay without a slice
+            steps.append((i, whole[rank::world] if rank < len(whole) else whole[:1]))
         if self._data is None or self._data.resident:
             yield from ((i, part, None) for i, part in steps)
             return

@@ -66,9 +66,9 @@ def fit(
     NormctError
         Where training diverges or is told to stop, or start weights or device are not what was asked for.
     """
-    device = choose_device(settings.accelerator)
+    device = choose_device(settings.accelerator, settings.devices)
     precision = choose_precision(settings.precision, device)
-    training = prepare(method, seed, data_dir, settings, init)
+    training = prepare(method, seed, data_dir, settings, init, device, precision)
     title = f"{METHODS[method].label}, seed {seed}"
     identity = {
         "method": method, "seed": seed, "settings": dataclasses.asdict(settings),
@@ -91,7 +91,7 @@ def fit(
     logger = TensorBoardLogger(out_dir, name=None, version="tensorboard")
     trainer = make_trainer(settings, device, precision, callbacks, logger)
     checkpoint = resume.usable()
-    if checkpoint:
+    if checkpoint and trainer.is_global_zero:
         print(f"{title}: resuming an interrupted training", flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
@@ -101,11 +101,13 @@ def fit(
     if trainer.interrupted:
         raise NormctError("training was interrupted; run the same command to go on from the last checkpoint")
 
+    if not trainer.is_global_zero:
+        return  # the first process writes
     training.model.load_state_dict(best.weights)
     report = {key: identity[key] for key in ("method", "seed", "settings", "device", "precision", "threads")}
     report |= {
         "epochs_run": len(training.module.history), "best_epoch": best.epoch + 1, "best_val_loss": best.loss,
-        "stage1_sha256": identity["init"],
+        "stage1_sha256": identity["init"], "devices": settings.devices, "compiled": training.stance.mode,
     }  # fmt: skip
     _write(out_dir, training, report, title)
     preview.remove()
@@ -149,13 +151,14 @@ def main(argv: list[str] | None = None) -> None:
         "--settings", required=True, type=json.loads, help="JSON, see normct.train.setup.Settings"
     )
     parser.add_argument("--init", type=Path, help="stage 1's model.safetensors, for a pretrained method")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads, of all devices together")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
+    settings = Settings(**args.settings)
+    torch.set_num_threads(max(1, args.threads // settings.devices))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     fit(
-        args.method, args.seed, args.data_dir, args.out_dir, Settings(**args.settings),
+        args.method, args.seed, args.data_dir, args.out_dir, settings,
         init=args.init, checkpoint_seconds=args.checkpoint_seconds,
     )  # fmt: skip
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from normct.common.errors import NormctError
-from normct.train.data import IndexBatches, PackedSlices, generator
+from normct.train.compiled import Stance
+from normct.train.data import IndexBatches, PackedSlices, generator, over_ranks, ranks
 from normct.train.objectives import Objective, Result
 
 ACTIVE_VARIANCE = 0.01
@@ -33,9 +34,18 @@ class Averages:
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach().double() * number
 
-    def means(self) -> dict[str, float]:
-        """Return the averages."""
-        return {name: float(total) / max(self.count, 1) for name, total in self.sums.items()}
+    def reduced(self) -> tuple[int, dict[str, Tensor]]:
+        """Return count and sums over all processes; every one of them has to ask."""
+        if not self.sums:
+            return self.count, {}
+        sums = torch.stack([torch.as_tensor(total) for total in self.sums.values()])
+        both = over_ranks(torch.cat([sums.new_tensor([self.count]), sums]))
+        return round(float(both[0])), dict(zip(self.sums, both[1:].unbind(), strict=True))
+
+    def means(self) -> tuple[dict[str, float], int]:
+        """Return the averages over all processes, and the slices they are of."""
+        count, sums = self.reduced()
+        return {name: float(total) / max(count, 1) for name, total in sums.items()}, count
 
 
 class TrainingModule(pl.LightningModule):
@@ -51,6 +61,8 @@ class TrainingModule(pl.LightningModule):
     seed : int
     learning_rate, plateau_factor, plateau_patience
         Of Adam and of its schedule on the validation loss.
+    stance : Stance or None
+        Which steps run compiled code; None compiles nothing.
     """
 
     def __init__(
@@ -64,11 +76,13 @@ class TrainingModule(pl.LightningModule):
         learning_rate: float,
         plateau_factor: float,
         plateau_patience: int,
+        stance: Stance | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self._data, self._loader, self._seed = data, loader, seed
         self._rate, self._factor, self._patience = learning_rate, plateau_factor, plateau_patience
+        self._stance = stance or Stance()
         self.history: list[dict[str, float]] = []
         self._averages, self._checks = Averages(), Averages()
         self._latents: list[Tensor] = []
@@ -99,8 +113,11 @@ class TrainingModule(pl.LightningModule):
     def _result(self, batch: Batch, *parts: int | str, first_epoch: bool) -> Result:
         images, masks = self._data.batch(batch[1], batch[2])
         images = images.contiguous(memory_format=torch.channels_last)
-        draws = generator(self.device, self._seed, *parts, batch[0])
-        return self.objective(self.model, images, masks, draws, first_epoch)
+        rank, _ = ranks()
+        # the first process draws what it would draw alone
+        draws = generator(self.device, self._seed, *parts, batch[0], *((rank,) if rank else ()))
+        with self._stance(len(images), training=self.training):
+            return self.objective(self.model, images, masks, draws, first_epoch)
 
     def on_fit_start(self) -> None:
         """Hand the device to the data."""
@@ -114,7 +131,8 @@ class TrainingModule(pl.LightningModule):
         """Return the loss of a batch; every random number depends on (seed, epoch, step)."""
         result = self._result(batch, "train", self.current_epoch, first_epoch=self.current_epoch == 0)
         # asking a GPU at every step would stall it; its epoch averages are checked instead
-        if self.device.type == "cpu":
+        # (nor one process of several, where the others would wait for it for ever)
+        if self.device.type == "cpu" and ranks()[1] == 1:
             self._refuse_nan(float(result.loss.detach()), batch[0])
         self._averages.add({"loss": result.loss} | result.parts, len(batch[1]))
         self._loader.done = (
@@ -133,9 +151,9 @@ class TrainingModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation averages, and the share of latent channels that carry anything."""
-        values = self._checks.means()
+        values, count = self._checks.means()
         if self._latents:
-            first, second = torch.stack(self._latents).sum(0) / self._checks.count
+            first, second = over_ranks(torch.stack(self._latents).sum(0)) / count
             variance = (second - first.square()).mean(dim=(-2, -1))
             values["active_channels"] = float((variance > ACTIVE_VARIANCE).double().mean())
         self._checks, self._latents = Averages(), []
@@ -146,11 +164,11 @@ class TrainingModule(pl.LightningModule):
     @property
     def epoch_averages(self) -> tuple[dict[str, float], int]:
         """Training averages of the epoch so far, and the slices they are of."""
-        return self._averages.means(), self._averages.count
+        return self._averages.means()
 
     def on_train_epoch_end(self) -> None:
         """Log the training averages and add the epoch's row to the history."""
-        values = self._averages.means()
+        values, _ = self._averages.means()
         self._averages = Averages()
         self._refuse_nan(values["loss"], None)
         self.log_dict({f"train_{name}": value for name, value in values.items()})
@@ -169,9 +187,10 @@ class TrainingModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what Lightning does not know: the history and the epoch's averages so far."""
+        count, sums = self._averages.reduced()
         checkpoint["normct"] = {
             "history": self.history,
-            "averages": {"count": self._averages.count, "sums": self._averages.sums},
+            "averages": {"count": count, "sums": sums},
             "objective": self.objective.state(),
         }
 
@@ -179,5 +198,8 @@ class TrainingModule(pl.LightningModule):
         """Take it back."""
         state = checkpoint["normct"]
         self.history = state["history"]
-        self._averages.count, self._averages.sums = state["averages"]["count"], state["averages"]["sums"]
+        # they are of all processes: the first goes on with them, the others from zero
+        share = 1 if ranks()[0] == 0 else 0
+        self._averages.count = share * state["averages"]["count"]
+        self._averages.sums = {name: share * total for name, total in state["averages"]["sums"].items()}
         self.objective.load_state(state["objective"])

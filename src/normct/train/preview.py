@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from normct.train import figures
+from normct.train.compiled import eager
 from normct.train.data import PackedSlices, generator
 from normct.train.module import TrainingModule
 from normct.train.objectives import Objective
@@ -43,7 +44,8 @@ def examples(
     images, masks = data.batch(chosen)
     training = model.training
     model.eval()
-    result = objective(model, images, masks, generator(images.device, seed, "examples"))
+    with eager():
+        result = objective(model, images, masks, generator(images.device, seed, "examples"))
     model.train(training)
     names = ("input", "target", "reconstruction")
     return {name: part[:, 0].float().cpu().numpy() for name, part in zip(names, result.shown, strict=True)}
@@ -69,7 +71,7 @@ class Preview(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw where it is time."""
-        if time.monotonic() - self._drawn < self.seconds:
+        if not trainer.is_global_zero or time.monotonic() - self._drawn < self.seconds:
             return
         assert isinstance(pl_module, TrainingModule)
         shown = examples(pl_module.model, pl_module.objective, self._data, self._seed)

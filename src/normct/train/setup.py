@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from torch import nn
+from torch import Tensor, nn
 
 from normct.common.errors import NormctError
 from normct.common.registry import METHODS
 from normct.models import ModelFileError, build_model, load_model
+from normct.train.compiled import Stance, choose_mode, compile_parts
 from normct.train.data import IndexBatches, PackedSlices
 from normct.train.module import TrainingModule
 from normct.train.objectives import OBJECTIVES, START_LOG_VARIANCE, Objective
@@ -40,6 +43,10 @@ class Settings:
         auto, cpu or cuda.
     precision : str
         auto, 32-true or bf16-mixed.
+    compile : str or bool
+        auto, True or False: see :mod:`normct.train.compiled`.
+    devices : int
+        GPUs (or, on a CPU, processes) that one training is cut over.
     """
 
     method_settings: dict[str, Any]
@@ -53,19 +60,24 @@ class Settings:
     gradient_clip: float
     accelerator: str
     precision: str
+    compile: str | bool = False
+    devices: int = 1
 
 
-def choose_device(accelerator: str) -> str:
+def choose_device(accelerator: str, devices: int = 1) -> str:
     """Return cpu or cuda.
 
     Raises
     ------
     NormctError
-        Where cuda is asked for and there is none.
+        Where cuda is asked for and there is none, or fewer GPUs than ``devices``.
     """
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise NormctError("train.accelerator is cuda, but PyTorch finds no GPU; set it to auto or cpu")
-    return "cuda" if accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
+    chosen = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    if chosen == "cuda" and devices > torch.cuda.device_count():
+        raise NormctError(f"train.devices is {devices}, but PyTorch finds {torch.cuda.device_count()} GPUs")
+    return chosen
 
 
 def choose_precision(precision: str, device: str) -> str:
@@ -114,9 +126,18 @@ class Training:
     module: TrainingModule
     loader: IndexBatches
     checks: IndexBatches
+    stance: Stance
 
 
-def prepare(method: str, seed: int, data_dir: Path, settings: Settings, init: Path | None = None) -> Training:
+def prepare(
+    method: str,
+    seed: int,
+    data_dir: Path,
+    settings: Settings,
+    init: Path | None = None,
+    device: str = "cpu",
+    precision: str = "32-true",
+) -> Training:
     """Put the parts together.
 
     Parameters
@@ -129,6 +150,8 @@ def prepare(method: str, seed: int, data_dir: Path, settings: Settings, init: Pa
     settings : Settings
     init : Path or None
         Stage 1's weights, for a pretrained method.
+    device, precision : str
+        What it will train on and in: whether compiling pays is measured there.
 
     Raises
     ------
@@ -148,11 +171,36 @@ def prepare(method: str, seed: int, data_dir: Path, settings: Settings, init: Pa
     model = start_network(objective, settings.network, seed, init)
     loader = IndexBatches(data.rows("train"), settings.batch_size, seed, data)
     checks = IndexBatches(data.rows("stop"), settings.batch_size, None, data)
+    stance = compiled_where_it_pays(settings, device, precision, data, model, objective)
     module = TrainingModule(
         model, objective, data, loader, seed=seed, learning_rate=settings.learning_rate,
-        plateau_factor=settings.plateau_factor, plateau_patience=settings.plateau_patience,
+        plateau_factor=settings.plateau_factor, plateau_patience=settings.plateau_patience, stance=stance,
     )  # fmt: skip
-    return Training(data, objective, model, module, loader, checks)
+    return Training(data, objective, model, module, loader, checks, stance)
+
+
+def compiled_where_it_pays(
+    settings: Settings,
+    device: str,
+    precision: str,
+    data: PackedSlices,
+    model: nn.Module,
+    objective: Objective,
+) -> Stance:
+    """Compile the network in place where the settings ask for it, or where a GPU is the faster for it."""
+    here = torch.device("cpu" if device == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+
+    def batch() -> tuple[Tensor, Tensor]:
+        data.to(here)
+        return data.batch(data.rows("train")[: settings.batch_size])
+
+    def autocast() -> contextlib.AbstractContextManager:
+        return torch.autocast(here.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+    mode = choose_mode(settings.compile, str(here), model, objective, batch, autocast)
+    if mode is not None:
+        compile_parts(model, mode)
+    return Stance(mode, settings.batch_size)
 
 
 def make_trainer(
@@ -162,13 +210,19 @@ def make_trainer(
     callbacks: list[pl.Callback],
     logger: Logger | None = None,
 ) -> pl.Trainer:
-    """Return the trainer of every method: one process, deterministic on the CPU, no files of its own."""
+    """Return the trainer of every method: deterministic on the CPU, no files of its own.
+
+    With several devices Lightning starts this very command again for each of the others, here on this machine:
+    one Slurm job asks for all its GPUs, and srun has no part in it.
+    """
     # determinism would else fill every fresh tensor before it is written: a tenth of a step on a CPU
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     bar: list[pl.Callback] = [TQDMProgressBar(leave=False)] if sys.stdout.isatty() else []
     return pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        use_distributed_sampler=False,  # batches are cut by IndexBatches
         precision=precision,  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         gradient_clip_val=settings.gradient_clip,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from normct.pretext import geometry
 from normct.pretext.context import cover_squares
@@ -92,8 +92,13 @@ class MultiTask(Objective):
         cross = -logs.sum(1).mean()
         if first_epoch:
             self._sums = self._sums.to(images.device)
-            self._sums += torch.stack([cross.detach(), rec.detach()]) * len(images)
-        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float32, device=images.device)
+            measured = torch.stack([cross.detach(), rec.detach()]) * len(images)
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.all_reduce(measured)  # one ε for all processes
+            self._sums += measured
+        epsilon = self.epsilon
+        if isinstance(epsilon, Tensor):
+            epsilon = epsilon.float().to(images.device)
         loss = cross + epsilon * (rec + self.settings["kl_weight"] * kl)
         parts = {
             "rec": rec.detach(),
