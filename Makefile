@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 
 
-.PHONY: help demo test reruns lint bench bundle status clean-demo
+.PHONY: help demo test reruns lint bench bundle detection detection-data detection-train detection-score detection-evaluate status clean-demo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -49,6 +49,14 @@ bench: .venv/.dev  ## measure; prints a table and writes results/bench.json
 
 bundle: .venv/.base  ## freeze the trained models: copies the bundle to bundles/<name>-<checksum>
 	$(BIN)/python -m normct.score.copy_bundle $(or $(RESULTS),results)/score/bundle bundles
+
+# hours; each stage goes on where it was. A freeze: make detection FREEZE=<commit> (docs/detection.md)
+STAGE ?= all
+detection: .venv/.base  ## the detection study on a synthetic cohort of its own (docs/detection.md), or one STAGE of it
+	nice -n 10 $(BIN)/python -m benchmarks.detection $(STAGE) --cores $(CORES) $(if $(FREEZE),--freeze $(FREEZE))
+
+detection-data detection-train detection-score detection-evaluate: .venv/.base
+	@$(MAKE) --no-print-directory detection STAGE=$(@:detection-%=%)
 
 status: .venv/.base  ## what would run, and why
 	$(BIN)/snakemake --cores 1 --dry-run --quiet host --rerun-incomplete

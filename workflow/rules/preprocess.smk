@@ -312,3 +312,10 @@ rule preprocess_quality_page:
             "python -m normct.preprocess.quality_page {output.page} {output.table} --inputs-file {listed:q}"
             " --title {params.title:q} > {log} 2>&1"
         )
+
+
+rule preprocess_all:
+    """Every scan's slices and the quality page, and nothing trained: snakemake --cores all preprocess_all."""
+    input:
+        expand(f"{PREPROCESS}/slices.npz", subject=BY_ID),
+        rules.preprocess_quality_page.output,

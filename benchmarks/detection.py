@@ -1,0 +1,180 @@
+"""The detection study, stage by stage: `make detection`, or `python -m benchmarks.detection STAGE`.
+
+The synthetic cohort of ``configs/detection.yaml`` is generated, trained on, scored and evaluated; the bars are then
+read off the evaluation's tables into ``results/detection.json``. The development seed stands in the config. A *freeze*
+takes its seed from the hash of the commit that froze code and settings, so that nobody could have looked at its
+test scans before; it has a results folder of its own, and is refused where the code is not that commit's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from snakemake.utils import update_config
+
+from benchmarks.detection_bars import Bar, measure, read_tables
+from normct.common.files import atomic, read_json, write_json
+
+CONFIG = Path("configs/detection.yaml")
+STAGES = ("data", "train", "score", "evaluate")
+FROZEN_PATHS = ("Snakefile", "config.yaml", "configs/detection.yaml", "src", "workflow", "constraints.txt")
+OUT = Path("results/detection.json")
+SEED_VARIABLE = "DETECTION_SEED"
+WARNING = "synthetic cohort: the ranking may differ on patients"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One cohort of the study: its seed, its results folder and, of a freeze, its commit."""
+
+    seed: int
+    root: str
+    commit: str | None = None
+
+
+def seed_of(commit: str) -> int:
+    """Return the cohort's seed of a commit: the first 31 bits of its hash.
+
+    Raises
+    ------
+    ValueError
+        For anything but a full hash.
+    """
+    if len(commit) < 40 or set(commit) - set("0123456789abcdef"):
+        raise ValueError(f"not a full commit hash: {commit}")
+    return int(commit[:8], 16) >> 1
+
+
+def load_config() -> dict[str, Any]:
+    """Return the configuration of the development cohort."""
+    config: dict[str, Any] = yaml.safe_load(Path("config.yaml").read_text("utf-8"))
+    update_config(config, yaml.safe_load(CONFIG.read_text("utf-8")))
+    return config
+
+
+def choose(freeze: str | None) -> Study:
+    """Return the study of a freeze, of ``DETECTION_SEED``, or the development one.
+
+    Raises
+    ------
+    SystemExit
+        Where the code or the settings are not those of the frozen commit.
+    """
+    config = load_config()
+    given = os.environ.get(SEED_VARIABLE)
+    if freeze is None:
+        seed = int(given) if given else int(config["phantom"]["seed"])
+        own = seed == config["phantom"]["seed"]
+        return Study(seed, config["results_dir"] if own else f"{config['results_dir']}_{seed}")
+    if given:
+        raise SystemExit(
+            f"{SEED_VARIABLE} and a freeze exclude each other: a freeze's seed is its commit's hash"
+        )
+    git = ["git", "rev-parse", "--verify", f"{freeze}^{{commit}}"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    differing = subprocess.run(
+        ["git", "diff", "--name-only", commit, "--", *FROZEN_PATHS],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    if differing:
+        raise SystemExit(f"not the code of {commit[:12]}, these differ: {', '.join(differing)}")
+    return Study(seed_of(commit), f"{config['results_dir']}_{commit[:12]}", commit)
+
+
+def targets(stage: str, root: str) -> list[str]:
+    """Return what Snakemake makes in a stage; each needs the stages before it."""
+    return {
+        "data": ["preprocess_all"],
+        "train": ["train_all"],
+        "score": [f"{root}/score/slices.csv.gz", f"{root}/score/bundle/bundle.json"],
+        "evaluate": [f"{root}/evaluate/report.html"],
+    }[stage]
+
+
+def command(stage: str, study: Study, cores: str) -> list[str]:
+    """Return the Snakemake call of a stage; the seed goes in by a config file of its own."""
+    overlay = Path(study.root) / "study.yaml"
+    content = yaml.safe_dump({"results_dir": study.root, "phantom": {"seed": study.seed}})
+    if not overlay.is_file() or overlay.read_text("utf-8") != content:
+        with atomic(overlay) as part:
+            part.write_text(content, "utf-8")
+    return [
+        sys.executable, "-m", "snakemake", "--cores", cores, "--rerun-incomplete", "--keep-going",
+        "--quiet", "rules", "host", "reason", "--configfile", str(CONFIG), str(overlay), "--", *targets(stage, study.root),
+    ]  # fmt: skip
+
+
+def summary(study: Study, bars: list[Bar]) -> dict[str, Any]:
+    """Return the content of ``results/detection.json``."""
+    config = load_config()
+    judged = [b for b in bars if b.holds is not None]
+    return {
+        "note": WARNING,
+        "cohort": "freeze" if study.commit else "development",
+        "commit": study.commit,
+        "seed": study.seed,
+        "results": study.root,
+        "methods": config["train"]["methods"],
+        "seeds": config["train"]["seeds"],
+        "fusion": config["score"]["fusion"],
+        "held": sum(b.holds is True for b in judged),
+        "judged": len(judged),
+        "bars": [b.record() for b in bars],
+    }
+
+
+def write_bars(study: Study) -> list[Bar]:
+    """Read the evaluation's tables and write the bars; what other cohorts reached is kept in the file."""
+    bars = measure(read_tables(Path(study.root) / "evaluate"))
+    known = read_json(OUT) if OUT.is_file() else []
+    kept = [entry for entry in known if entry["results"] != study.root]
+    write_json(OUT, [*kept, summary(study, bars)])
+    return bars
+
+
+def show(study: Study, bars: list[Bar]) -> None:
+    """Print the bars as a table of Markdown, ready for docs/detection.md."""
+    print(
+        f"{WARNING}. Seed {study.seed}, {study.root}.\n\n"
+        "| bar | value | 95 % interval | limit | holds |\n|---|---|---|---|---|"
+    )
+    for b in bars:
+        value = b.missing or "none" if b.value is None else f"{b.value:.3f}"
+        bounds = "" if b.low is None or b.high is None else f"{b.low:.3f} to {b.high:.3f}"
+        print(
+            f"| {b.what} | {value} | {bounds} | {b.bar} | {({None: '', True: 'yes', False: 'no'})[b.holds]} |"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a stage (``all``: every one), or print the seed, or write the bars."""
+    cli = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
+    cli.add_argument("stage", choices=["seed", *STAGES, "bars", "all"])
+    cli.add_argument("--cores", default="all")
+    cli.add_argument("--freeze", metavar="COMMIT", help="the commit whose hash is the seed")
+    args = cli.parse_args(argv)
+    study = choose(args.freeze)
+    if args.stage == "seed":
+        print(study.seed)
+        return 0
+    for stage in STAGES if args.stage == "all" else [s for s in STAGES if s == args.stage]:
+        print(f"detection: {stage}, seed {study.seed}, {study.root}", flush=True)
+        done = subprocess.run(command(stage, study, args.cores), check=False).returncode
+        if done:
+            return done
+    if args.stage in {"bars", "all", "evaluate"}:
+        show(study, write_bars(study))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

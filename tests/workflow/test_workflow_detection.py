@@ -1,0 +1,206 @@
+"""The detection study: who is in its cohort, whether its DAG builds, and whether its bars say what tables say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from benchmarks import detection
+from benchmarks.detection_bars import Bar, measure, read_tables
+
+from normct.cohort.table import participants_from_rows
+from normct.common.config import validate_config
+from normct.phantom.plan import plan_rows
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(monkeypatch) -> dict:
+    monkeypatch.chdir(REPOSITORY)
+    return detection.load_config()
+
+
+def test_cohort_is_the_size_the_bars_ask_for(config):
+    validate_config(config, REPOSITORY / "workflow" / "schemas")
+    people = participants_from_rows(plan_rows(config["phantom"], "out"), config["cohort"])
+    roles = Counter(p.role for p in people if p.group == "healthy")
+    assert roles["train"] + roles["stop"] + roles["calibrate"] >= 60
+    assert roles["calibrate"] >= 20
+    assert roles["test"] >= 40
+    abnormal = [p for p in people if p.group == "abnormal"]
+    assert {p.role for p in abnormal} == {"test"}
+    found = Counter(p.pathology for p in abnormal)
+    assert set(found) == {"aneurysm", "atrophy", "bleed", "cavernoma", "icb", "ischemia", "tumor"}
+    assert min(found.values()) >= 10
+    assert sum(p.subtype == "subdural" for p in abnormal) >= 10
+    assert len(config["train"]["seeds"]) == 3
+    assert config["results_dir"] != "results"
+    assert {"vae_kl", "cevae", "denoising"} <= set(config["train"]["methods"])
+
+
+def test_rivals_get_at_least_our_methods_gradient_steps(config):
+    train = config["train"]
+    ours = [train[m]["epochs"] for m in train["methods"] if m not in {"vae_kl", "cevae"}]
+    assert min(train["vae_kl"]["epochs"], train["cevae"]["epochs"]) >= max(ours)
+
+
+def test_dag_of_every_stage_builds(fresh):
+    """The stage's own command line, dry, in a copy; the score stage needs every other's rules."""
+    (fresh.folder / "configs").mkdir()
+    (fresh.folder / "configs" / "detection.yaml").write_bytes(
+        (REPOSITORY / "configs/detection.yaml").read_bytes()
+    )
+    (fresh.folder / "seed.yaml").write_text("phantom: {seed: 99}\n")
+    wanted = [t for stage in detection.STAGES for t in detection.targets(stage, "results_detection")]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run",
+         "--configfile", "configs/detection.yaml", "seed.yaml", "--", *wanted],
+        cwd=fresh.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '"seed": 99' in done.stdout
+    stats = done.stdout.partition("Job stats:")[2]
+    counts = {
+        line.split()[0]: int(line.split()[1])
+        for line in stats.splitlines()
+        if len(line.split()) == 2 and line.split()[1].isdigit()
+    }
+    assert counts["phantom_subject"] == counts["preprocess_slices"] == 208
+    assert counts["train_method"] == 12
+    assert not [rule for rule in counts if rule.startswith("handoff")]
+
+
+def test_a_freezes_seed_is_its_commits_hash(config, monkeypatch):
+    assert detection.seed_of("ffffffff" + "0" * 32) == 2**31 - 1
+    assert detection.seed_of("00000002" + "f" * 32) == 1
+    with pytest.raises(ValueError, match="full commit"):
+        detection.seed_of("abc1234")
+    monkeypatch.delenv("DETECTION_SEED", raising=False)
+    assert detection.choose(None) == detection.Study(config["phantom"]["seed"], "results_detection")
+    monkeypatch.setenv("DETECTION_SEED", "7")
+    assert detection.choose(None) == detection.Study(7, "results_detection_7")
+
+
+def tables(folder: Path, **changes: float) -> Path:
+    """Write evaluation tables in which every bar is just kept; ``changes`` replaces values by name."""
+    v = {
+        "gain": 0.13,
+        "low": 0.01,
+        "aupr": 0.2,
+        "atlas": 0.03,
+        "volume": 0.9,
+        "r2": 0.04,
+        "scanner": 0.69,
+    } | changes
+    key = {"members": "single", "note": ""}
+    fused = {"method": "fused", "score": "fused", **key}
+    paired = [
+        {**fused, "protocol": p, "against": a, "auroc_difference": d, "auroc_low": v["low"], "auroc_high": d + 0.1,
+         "aupr_difference": v["aupr"], "aupr_low": 0.1, "aupr_high": 0.3}
+        for p, a, d in (("slice_healthy", "published", v["gain"]), ("slice_healthy", "atlas_calibrated", v["atlas"]),
+                        ("volume", "published", 0.1), ("slice", "published", 0.5))
+    ]  # fmt: skip
+    paired += [
+        paired[0] | {"method": m, "score": "calibrated", "against": "published_calibrated"}
+        for m in ("denoising", "vae_kl")
+    ]
+    summary = [
+        {**fused, "protocol": "slice_healthy", "auroc_mean": 0.9, "auroc_low": 0.8, "auroc_high": 0.95, "prevalence": 0.2},
+        {**fused, "protocol": "volume", "auroc_mean": v["volume"], "auroc_low": 0.8, "auroc_high": 0.95, "prevalence": 0.6},
+    ]  # fmt: skip
+    summary += [
+        summary[0] | {"method": m, "score": "calibrated", "auroc_mean": a}
+        for m, a in (("denoising", 0.8), ("vae_kl", 0.9), ("vae_variance", 0.7))
+    ]
+    auroc = {"auroc_mean": 0.86, "auroc_low": 0.8, "auroc_high": 0.9, **fused}
+    confound = [
+        {
+            "check": c,
+            "method": m,
+            "score": s,
+            "value": v["r2"],
+            "value_low": None,
+            "value_high": None,
+            "detail": "",
+        }
+        for c in ("position_r2", "area_r2")
+        for m, s in (("fused", "fused"), ("vae_kl", "thesis"))
+    ]
+    confound += [
+        {"check": c, "method": m, "score": m, "value": x, "value_low": 0.5, "value_high": 0.8, "detail": "A"}
+        for c in ("scanner", "slice_thickness")
+        for m, x in (("fused", v["scanner"]), ("other", 0.4))
+    ]
+    strata = [
+        auroc | {"kind": "subtype", "stratum": "bleed: subdural", "protocol": p}
+        for p in ("slice_healthy", "volume")
+    ]
+    strata += [
+        auroc | {"kind": "pathology", "stratum": p, "protocol": "volume"} for p in ("ischemia", "cavernoma")
+    ]
+    content = {
+        "detection_paired": paired,
+        "detection_summary": summary,
+        "pathology": [auroc | {"pathology": p} for p in ("ischemia", "cavernoma")],
+        "strata": strata,
+        "confound": confound,
+    }
+    for name, rows in content.items():
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def test_bars_hold_where_every_limit_is_kept(tmp_path):
+    bars = measure(read_tables(tables(tmp_path)))
+    assert {b.name: b.missing for b in bars if b.missing} == {}
+    assert {b.name for b in bars if b.holds is False} == set()
+    by_name = {b.name: b for b in bars}
+    assert by_name["fused_aupr_gain"].value == pytest.approx(0.2 / 0.8)
+    assert by_name["fused_aupr_gain"].low == pytest.approx(0.1 / 0.8)
+    assert "denoising" in by_name["network_over_published"].what  # vae_kl is better, and a rival
+    assert by_name["position_r2_vae_kl"].holds is None
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({"gain": 0.119}, {"fused_over_published"}),
+        ({"low": 0.0}, {"fused_over_published", "network_over_published", "fused_over_atlas"}),
+        ({"aupr": 0.19}, {"fused_aupr_gain"}),
+        ({"atlas": 0.029}, {"fused_over_atlas"}),
+        ({"volume": 0.899}, {"fused_volume"}),
+        ({"r2": 0.051}, {"position_r2_fused", "area_r2_fused"}),
+        ({"scanner": 0.71}, {"no_scanner", "no_slice_thickness"}),
+    ],
+)
+def test_a_missed_limit_is_said(tmp_path, change, missed):
+    bars = measure(read_tables(tables(tmp_path, **change)))
+    assert {b.name for b in bars if b.holds is False} == missed
+
+
+def test_what_was_not_made_does_not_hold(tmp_path, monkeypatch):
+    (tables(tmp_path) / "confound.csv").unlink()
+    bars = measure(read_tables(tmp_path))
+    lost = {b.name for b in bars if b.holds is False}
+    assert lost == {"position_r2_fused", "area_r2_fused", "no_scanner", "no_slice_thickness"}
+    assert all(b.missing == "confound.csv was not made" for b in bars if b.name in lost)
+    assert not any(b.holds for b in measure({}))
+    assert Bar("a", "b", 0.5, low_above=0.0).holds is False  # no interval, no claim
+
+
+def test_bars_are_written_beside_those_of_other_cohorts(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(detection, "OUT", tmp_path / "detection.json")
+    for root, seed in (("one", 1), ("two", 2), ("one", 1)):
+        (tmp_path / root / "evaluate").mkdir(parents=True, exist_ok=True)
+        tables(tmp_path / root / "evaluate")
+        detection.write_bars(detection.Study(seed, str(tmp_path / root)))
+    written = json.loads((tmp_path / "detection.json").read_text("utf-8"))
+    assert sorted(entry["seed"] for entry in written) == [1, 2]
+    assert all(entry["held"] == entry["judged"] > 10 for entry in written)
+    assert all("may differ on patients" in entry["note"] for entry in written)
