@@ -9,14 +9,20 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from scipy.stats import ks_2samp
 
 from normct.common.config import validate_config
 from normct.common.errors import ConfigError
 from normct.common.registry import PATHOLOGIES
 from normct.phantom import participants
 from normct.phantom.plan import SCANNERS, plan_rows, subject_settings
+from normct.phantom.scanner import SCANNERS as MACHINES
+from normct.phantom.scanner import draw_acquisition
+from normct.phantom.subject import _generator
+from normct.phantom.warp import draw_warp
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLUMNS = [
@@ -33,6 +39,12 @@ def config() -> dict:
 def settings(**changes: object) -> dict:
     base = yaml.safe_load((REPOSITORY / "config.yaml").read_text("utf-8"))["phantom"]
     return {**base, **changes}
+
+
+def scanner_of(name: str) -> tuple[float, float, float]:
+    """Return pixel size, kernel and grain of a scanner."""
+    machine = MACHINES[name]
+    return machine.pixel_mm, machine.kernel_mm, machine.grain_mm
 
 
 def test_rows_hold_what_the_table_promises() -> None:
@@ -75,6 +87,25 @@ def test_demographics_depend_on_the_seed_and_not_on_the_group() -> None:
     share = Counter(row["scanner"] for row in rows)
     assert min(share.values()) > 0.8 * len(rows) / len(SCANNERS)
     assert plan_rows(settings(seed=1), "out") != plan_rows(settings(seed=2), "out")
+
+
+def test_spacing_noise_kernel_and_pose_do_not_depend_on_the_group() -> None:
+    """What each scan of a cohort would be taken with; a Kolmogorov-Smirnov test finds no difference."""
+    chosen = settings(healthy_train=300, abnormal={"icb": 150, "bleed": 150}, slice_thickness_mm=[1, 6])
+    found: dict[str, list[tuple[float, ...]]] = {"healthy": [], "abnormal": []}
+    for row in plan_rows(chosen, "out"):
+        subject, scanner = row["participant_id"], scanner_of(row["scanner"])
+        taken = draw_acquisition(_generator(1, subject, "acquisition"), (1, 6), (3, 6))
+        warp = draw_warp(
+            _generator(1, subject, "anatomy"), _generator(1, subject, "pose"), row["sex"], chosen["pose"]
+        )
+        found[row["group"]].append(
+            (taken.thickness, taken.noise, taken.above, taken.below, *scanner, *warp.pose[:3, :].ravel())
+        )
+    healthy, abnormal = (np.array(found[group]) for group in ("healthy", "abnormal"))
+    p = [ks_2samp(a, b).pvalue for a, b in zip(healthy.T, abnormal.T, strict=True)]
+    assert len(p) == 19
+    assert min(p) > 0.001  # of 19 tests of independent draws the smallest is about 0.05
 
 
 def test_parsing_the_snakefile_needs_no_numpy() -> None:

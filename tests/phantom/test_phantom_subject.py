@@ -184,9 +184,9 @@ def test_intracranial_lesions_keep_their_ranges(head: Head, kind: str, seed: int
         assert limits["diameter_mm"][0] * 0.8 <= diameter <= limits["diameter_mm"][1]
     if kind in {"icb", "ischemia", "cavernoma"}:
         assert np.sign(change) == np.sign(limits["contrast_hu"][1] + limits["contrast_hu"][0])
-        assert abs(change - scene.parameters["contrast_hu"]) < max(
-            3, 0.35 * abs(scene.parameters["contrast_hu"])
-        )
+        low, high = limits["contrast_hu"]
+        assert low - 0.1 <= change <= high + 0.1  # what comes out, soft edges and specks included
+        assert change == pytest.approx(scene.parameters["contrast_hu"], abs=0.05)
     if "density_hu" in limits:
         core = ndimage.binary_erosion(scene.mask) if kind == "aneurysm" else scene.mask
         assert limits["density_hu"][0] - 12 < np.median(scene.hu[core]) < limits["density_hu"][1] + 5
@@ -199,10 +199,12 @@ def test_intracranial_lesions_keep_their_ranges(head: Head, kind: str, seed: int
 @pytest.mark.parametrize("kind", ["subdural", "epidural"])
 def test_collections_lie_between_skull_and_brain(kind: str) -> None:
     scene = build_head(ID, kind, SETTINGS).scene
-    depth = scene.inner - scene.hull[scene.mask]
+    depth = (scene.inner - scene.hull[scene.mask]) * scene.scale ** (1 / 3)
     low, high = RANGES[kind]["thickness_mm"]
     assert 0 < depth.min() < 1
-    assert 0.7 * low <= depth.max() <= high
+    assert 0.8 * low <= depth.max() <= high
+    # of a flat crescent all but the last voxel; a lens lies on the skull's curve
+    assert depth.max() > (0.75 if kind == "epidural" else 0.9) * scene.parameters["thickness_mm"] - 0.5
     low, high = RANGES[kind]["density_hu"]
     assert low - 3 < scene.hu[scene.mask].mean() < high + 3
     tissue = np.zeros(scene.mask.shape, bool)

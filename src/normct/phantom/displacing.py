@@ -38,8 +38,17 @@ class Collection:
         scene.parameters |= self.parameters
 
 
-def draw_collection(kind: str, rng: np.random.Generator) -> Collection:
-    """Draw a subdural (wide, thin, along one hemisphere) or an epidural (a lens of 25 to 45 mm radius)."""
+def draw_collection(kind: str, rng: np.random.Generator, length: float = 1.0) -> Collection:
+    """Draw a subdural (wide, thin, along one hemisphere) or an epidural (a lens of 25 to 45 mm radius).
+
+    Parameters
+    ----------
+    kind : str
+        subdural or epidural.
+    rng : numpy.random.Generator
+    length : float
+        Length of the subject's head over the template's: thickness is drawn in the subject's mm.
+    """
     thickness, density = draw(rng, kind, "thickness_mm"), draw(rng, kind, "density_hu")
     side = int(rng.choice([-1, 1]))
     x, y, z = coordinates(2)
@@ -57,7 +66,7 @@ def draw_collection(kind: str, rng: np.random.Generator) -> Collection:
     )
     profile = np.clip(1 - q, 0, None) ** (0.5 if kind == "subdural" else 1.0)
     hemisphere = np.clip(x * side / 10 - 0.4, 0, 1)  # neither crosses the falx here
-    field_mm = (thickness * profile * hemisphere).astype(np.float32)
+    field_mm = (thickness / length * profile * hemisphere).astype(np.float32)
     return Collection(
         kind,
         field_mm,

@@ -160,7 +160,9 @@ def _icb(scene: Scene) -> None:
     mean = float(scene.hu[scene.mask].mean())
     soft = _soften(scene.mask, 0.6)
     target = mean + contrast + 2.0 * noise(rng, SHAPE, 5)
-    scene.hu[:] = np.where(tissue | scene.mask, scene.hu + soft * (target - scene.hu), scene.hu)
+    change = np.where(tissue | scene.mask, soft * (target - scene.hu), 0)
+    change *= contrast / change[scene.mask].mean()  # soft edges must not take the mean below its range
+    scene.hu += change
     scene.parameters |= {"site": site, "contrast_hu": round(contrast, 2)}
 
 
@@ -194,9 +196,9 @@ def _ischemia(scene: Scene) -> None:
     soft = _soften(scene.mask, 1.2) * tissue
     grey = np.zeros(SHAPE, np.float32)
     grey[scene.base.box] = 1 - scene.brain.white
-    weight = 0.75 + 0.5 * grey
-    weight /= float(weight[scene.mask].mean())
-    scene.hu += contrast * soft * weight
+    weight = soft * (0.75 + 0.5 * grey)
+    weight /= float(weight[scene.mask].mean())  # the mean contrast is the one drawn, soft edges included
+    scene.hu += contrast * weight
     scene.parameters |= {"territory": name, "contrast_hu": round(contrast, 2)}
 
 
@@ -238,10 +240,9 @@ def _cavernoma(scene: Scene) -> None:
     calcified = bool(rng.random() < 0.5)
     if calcified:
         lobules += 1.2 * (noise(rng, mask.shape, 1.5) > 1.2)
-    lobules *= contrast / lobules[mask].mean()  # the mean contrast is the one drawn, specks included
-    scene.hu[at] += (ndimage.gaussian_filter(mask.astype(np.float32), 0.5) * lobules * tissue[at]).astype(
-        np.float32
-    )
+    change = ndimage.gaussian_filter(mask.astype(np.float32), 0.5) * lobules * tissue[at]
+    # the mean contrast is the one drawn, specks and soft edges included
+    scene.hu[at] += (change * (contrast / change[mask].mean())).astype(np.float32)
     scene.parameters |= {"contrast_hu": round(contrast, 2), "calcified": calcified}
 
 

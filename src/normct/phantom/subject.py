@@ -102,7 +102,8 @@ def build_head(participant_id: str, kind: str, settings: Mapping[str, Any]) -> H
     normal = draw_involution(anatomy, age)
     warp = draw_warp(anatomy, posing, person["sex"], settings["pose"])
     involution = atrophied(normal, lesion_rng) if kind == "atrophy" else normal
-    collection = draw_collection(kind, lesion_rng) if kind in {"subdural", "epidural"} else None
+    length = float(np.prod(warp.scale)) ** (1 / 3)
+    collection = draw_collection(kind, lesion_rng, length) if kind in {"subdural", "epidural"} else None
     shift = ventricle_shift(base, involution)
     if collection is not None:
         shift += collection.shift(base, build.csf_gap)
