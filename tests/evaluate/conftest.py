@@ -10,11 +10,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluate_case import SETTINGS, default_scans, write_cohort
 
-from normct.evaluate import detection, figures, report, segmentation
+from normct.evaluate import detection, figures, froc, report, segmentation, strata
 
 
 def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> Path:
-    """Run the four jobs of the stage as the rules call them; returns R/evaluate."""
+    """Run the jobs of the stage as the rules call them; returns R/evaluate."""
     out = root / "evaluate"
     common = [
         "--participants",
@@ -27,6 +27,9 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
     detection.main([*common, *scores, *calibration, "--settings", json.dumps(SETTINGS), "--out", str(out)])
     maps = ["--maps", str(root / "score/maps"), "--z-maps", str(root / "score/calibrated")]
     segmentation.main([*common, *maps, *calibration, "--out", str(out)])
+    settings = ["--settings", json.dumps(SETTINGS)]
+    froc.main([*common, *maps, *calibration, *settings, "--out", str(out)])
+    strata.main([*common, *scores, *calibration, *settings, "--out", str(out)])
     networks = sorted(
         str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv")
     )

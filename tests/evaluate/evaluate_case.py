@@ -30,6 +30,7 @@ class Scan:
     verdict: str = "pass"
     strength: float = 1.0
     reasons: list[str] = field(default_factory=list)
+    subtype: str = "n/a"
 
 
 def default_scans(label: str = "icb") -> list[Scan]:
@@ -40,6 +41,7 @@ def default_scans(label: str = "icb") -> list[Scan]:
     scans += [Scan(f"sub-h{i}", "healthy", patient=f"p{i // 2}") for i in range(4)]
     scans += [Scan(f"sub-a{i}", "abnormal", label, mask=True) for i in range(3)]
     scans += [Scan("sub-a3", "abnormal", "ischemia", mask=True, strength=0.2)]
+    scans[-1].subtype = "lacunar"
     scans += [Scan("sub-a4", "abnormal", "aneurysm")]
     scans += [
         Scan("sub-x0", "abnormal", "tumor", mask=True, verdict="fail", reasons=["brain volume 300 mL."])
@@ -101,10 +103,11 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
                 "role": scan.role,
                 "split": "test" if scan.role == "test" else "val",
                 "patient": scan.patient,
-                "age": "n/a",
+                # the columns are optional: some scans lack them
+                "age": "n/a" if len(rows) % 5 == 0 else str(40 + 7 * (len(rows) % 6)),
                 "sex": "n/a",
-                "scanner": "n/a",
-                "subtype": "n/a",
+                "scanner": ("A", "B")[len(rows) % 2],
+                "subtype": scan.subtype,
                 "has_lesion_mask": "true" if scan.mask else "false",
             }
         )
@@ -112,7 +115,7 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
             "participant_id": scan.sub,
             "verdict": scan.verdict,
             "reasons": scan.reasons,
-            "measures": {},
+            "measures": {"slice_thickness_mm": 1.0 + len(rows) % 3} if len(rows) % 4 else {},
         }
         write_json(root / "preprocess" / scan.sub / "quality.json", quality)
         if scan.role in {"train", "stop"}:

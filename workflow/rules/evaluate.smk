@@ -13,6 +13,8 @@ EVALUATE_TABLES = [
     "set_aside",
 ]
 SEGMENTATION_TABLES = ["segmentation", "segmentation_summary", "segmentation_volumes"]
+FROC_TABLES = ["froc", "froc_curve"]
+STRATA_TABLES = ["strata", "subgroups"]
 EVALUATE_FIGURES = [
     "figure_4_1_cohort",
     "figure_6_1_roc",
@@ -101,6 +103,68 @@ rule evaluate_segmentation:
         " --threads {threads} --out {params.out:q} > {log:q} 2>&1"
 
 
+rule evaluate_froc:
+    """Lesions found against false findings in healthy scans (FROC), of the residuals and of the z maps."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_MAPS,
+        z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=EVALUATED),
+        calibration=CALIBRATION,
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{table}}.csv", table=FROC_TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    log:
+        f"{ROOT}/logs/evaluate/froc.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1500 * attempt,
+        runtime=120,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        maps=f"{ROOT}/score/maps",
+        z_maps=f"{ROOT}/score/calibrated",
+        settings=json.dumps({k: config["evaluate"][k] for k in ("bootstrap", "seed")}),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.froc"),
+    shell:
+        "python -m normct.evaluate.froc --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --maps {params.maps:q} --z-maps {params.z_maps:q} --calibration {input.calibration:q}"
+        " --settings {params.settings:q} --threads {threads} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_strata:
+    """Detection by lesion volume, third of the brain and subtype; by scanner, slice thickness and age."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_SCORES,
+        calibration=CALIBRATION,
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{table}}.csv", table=STRATA_TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    log:
+        f"{ROOT}/logs/evaluate/strata.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=60,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        settings=json.dumps(config["evaluate"]),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.strata"),
+    shell:
+        "python -m normct.evaluate.strata --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --scores {params.scores:q} --calibration {input.calibration:q} --settings {params.settings:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
 rule evaluate_figures:
     """The thesis's figures 4.1, 6.1 to 6.4 and A.1."""
     input:
@@ -141,7 +205,10 @@ rule evaluate_figures:
 rule evaluate_report:
     """One self-contained page, and the same as Markdown: what the numbers say, tables, figures, methods text."""
     input:
-        tables=expand(f"{ROOT}/evaluate/{{table}}.csv", table=EVALUATE_TABLES + SEGMENTATION_TABLES),
+        tables=expand(
+            f"{ROOT}/evaluate/{{table}}.csv",
+            table=EVALUATE_TABLES + SEGMENTATION_TABLES + FROC_TABLES + STRATA_TABLES,
+        ),
         png=expand(f"{ROOT}/evaluate/{{figure}}.png", figure=EVALUATE_FIGURES),
         svg=expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_FIGURES),
     output:

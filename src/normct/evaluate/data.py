@@ -28,8 +28,8 @@ class Scores:
     Attributes
     ----------
     units : DataFrame
-        One row a unit: ``participant_id group pathology patient has_lesion_mask`` and, for slices,
-        ``z lesion_pixels usable``.
+        One row a unit: ``participant_id group pathology subtype patient has_lesion_mask`` and, for slices,
+        ``z brain_pixels lesion_pixels usable``.
     columns : list of (method, score, seed)
     matrix : ndarray
         Shape (units, columns); NaN where a unit has no score.
@@ -73,17 +73,22 @@ def read_cohort(participants: str | Path, preprocess: str | Path) -> pd.DataFram
     Returns
     -------
     DataFrame
-        The table's columns as text, ``has_lesion_mask`` as bool, and ``verdict``, ``reasons`` (one sentence).
+        The table's columns as text, ``has_lesion_mask`` as bool, ``verdict``, ``reasons`` (one sentence) and
+        ``slice_thickness_mm`` (NaN where it was not measured). A table without ``patient``, ``subtype``,
+        ``scanner`` or ``age`` gets them, as ``n/a``.
     """
     table = pd.read_csv(participants, sep="\t", dtype=str, keep_default_na=False)
     table["has_lesion_mask"] = table["has_lesion_mask"].str.lower().isin(["true", "1", "yes"])
-    if "patient" not in table:
-        table["patient"] = "n/a"
+    for name in ("patient", "subtype", "scanner", "age"):
+        if name not in table:
+            table[name] = "n/a"
     unnamed = table["patient"].isin(["", "n/a"])
     table.loc[unnamed, "patient"] = table.loc[unnamed, "participant_id"]
     records = [read_json(Path(preprocess) / sub / "quality.json") for sub in table["participant_id"]]
     table["verdict"] = [record["verdict"] for record in records]
     table["reasons"] = [" ".join(record.get("reasons", [])) for record in records]
+    thickness = [record.get("measures", {}).get("slice_thickness_mm") for record in records]
+    table["slice_thickness_mm"] = np.array(thickness, np.float64)  # None becomes NaN
     return table
 
 
@@ -109,7 +114,7 @@ def _stack(blocks: list[tuple[pd.DataFrame, dict[Column, NDArray[np.float64]]]])
 
 
 def _unit_rows(scan: Any, n: int) -> dict[str, list[Any]]:
-    names = ("participant_id", "group", "pathology", "patient", "has_lesion_mask")
+    names = ("participant_id", "group", "pathology", "subtype", "patient", "has_lesion_mask")
     return {name: [getattr(scan, name)] * n for name in names}
 
 
@@ -135,7 +140,7 @@ def read_slice_scores(folder: str | Path, scans: pd.DataFrame, slices: str = "us
         facts = rows.drop_duplicates("z").sort_values("z")
         z = facts["z"].to_numpy()
         units = pd.DataFrame(_unit_rows(scan, len(z)))
-        for name in ("z", "lesion_pixels", "usable"):
+        for name in ("z", "brain_pixels", "lesion_pixels", "usable"):
             units[name] = facts[name].to_numpy()
         values: dict[Column, NDArray[np.float64]] = {}
         for key, group in rows.groupby(["method", "score", "seed"], sort=False, observed=True):

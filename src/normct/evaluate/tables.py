@@ -38,6 +38,13 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         "subset",
         "level",
         "threshold",
+        "kind",
+        "stratum",
+        "false_per_scan",
+        "check",
+        "detail",
+        "found",
+        "uncertainty_of",
     }
     for name in table.columns:
         if name not in text or (name == "threshold" and "target_specificity" in table):

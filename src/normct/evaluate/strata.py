@@ -1,0 +1,243 @@
+"""Detection by what is to be found and by how it was scanned.
+
+``strata.csv``: lesion volume, third of the brain, subtype, and pathology of whole scans, each against all healthy
+scans (a third: against the same third of them). ``subgroups.csv``: scanner, slice thickness and age, healthy and
+abnormal scans of the same subgroup against each other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.files import read_json
+from normct.common.slices import DEPTH
+from normct.evaluate import protocols as pr
+from normct.evaluate.aggregate import CALIBRATED, evaluate_protocol, summarise
+from normct.evaluate.data import (
+    Scores,
+    accepted_test,
+    ordered_pathologies,
+    read_cohort,
+    read_slice_scores,
+    read_volume_scores,
+)
+from normct.evaluate.metrics import draw_patients
+from normct.evaluate.operating import threshold_at
+from normct.evaluate.tables import write_csv
+
+log = logging.getLogger(__name__)
+LESION_ML: dict[str, tuple[float, float]] = {
+    "under 1 mL": (0, 1),
+    "1 to 5 mL": (1, 5),
+    "5 to 20 mL": (5, 20),
+    "over 20 mL": (20, np.inf),
+}
+"""Strata of lesion volume: the thesis claims (7.1) that its combined score catches small anomalies."""
+THIRDS = ("base", "centre", "vertex")
+"""Thirds of the atlas's 155 slices; the atlas's brain spans all of them."""
+BANDS: dict[str, dict[str, tuple[float, float]]] = {
+    "slice_thickness_mm": {"under 2 mm": (0, 2), "2 to 4 mm": (2, 4), "4 mm and more": (4, np.inf)},
+    "age": {"under 50 years": (0, 50), "50 to 69 years": (50, 70), "70 years and more": (70, np.inf)},
+}
+SCORED = ("thesis", "trivial", *CALIBRATED)
+_MISSING = ("", "n/a")
+
+Part = tuple[str, str, str, NDArray[np.bool_], NDArray[np.bool_]]
+"""Kind, stratum, protocol, and which positives and which negatives are in it."""
+
+
+def main_columns(scores: Scores) -> Scores:
+    """Return the scores that the main tables show: no parts of a score, no ensembles."""
+    keep = [i for i, (_, score, seed) in enumerate(scores.columns) if score in SCORED and seed != "all"]
+    return Scores(scores.units, [scores.columns[i] for i in keep], scores.matrix[:, keep])
+
+
+def numbers(values: pd.Series) -> NDArray[np.float64]:
+    """Return ages or measures as numbers, ``89+`` as 89 and NaN for what is missing."""
+    text = values.astype(str).str.rstrip("+")
+    return pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
+
+
+def banded(values: NDArray[np.float64], bands: dict[str, tuple[float, float]]) -> NDArray:
+    """Return the name of each value's band, ``n/a`` outside all; the lower end belongs to a band."""
+    names = np.full(len(values), "n/a", dtype=object)
+    for name, (low, high) in bands.items():
+        names[(values >= low) & (values < high)] = name
+    return names
+
+
+def lesion_volumes(slices: Scores) -> dict[str, float]:
+    """Return each scan's lesion volume in mL, on usable slices; only of scans with a marked lesion."""
+    if not len(slices.units):
+        return {}
+    marked = slices.units[slices.units["has_lesion_mask"] & (slices.units["group"] == "abnormal")]
+    totals = marked.groupby("participant_id")["lesion_pixels"].sum() / 1000.0
+    return {str(sub): float(ml) for sub, ml in totals.items() if ml > 0}
+
+
+def _by_name(kind: str, names: NDArray, order: list[str], protocol: str) -> Iterator[Part]:
+    everyone = np.ones(len(names), bool)
+    for name in order:
+        yield kind, name, protocol, names == name, everyone
+
+
+def strata_parts(slices: Scores, volumes: Scores) -> Iterator[tuple[Scores, Part]]:
+    """Yield every stratum: which positives are in it, and which negatives it is compared with."""
+    sizes = lesion_volumes(slices)
+    for scores, protocol in ((slices, "slice_healthy"), (volumes, "volume")):
+        units = scores.units
+        if not len(units):
+            continue
+        ml = np.array([sizes.get(sub, np.nan) for sub in units["participant_id"]], np.float64)
+        for part in _by_name("lesion_volume", banded(ml, LESION_ML), list(LESION_ML), protocol):
+            yield scores, part
+        pathology, subtype = units["pathology"].to_numpy(str), units["subtype"].to_numpy(str)
+        abnormal = (units["group"] == "abnormal").to_numpy(bool)
+        if protocol == "volume":
+            for part in _by_name("pathology", pathology, ordered_pathologies(pathology[abnormal]), protocol):
+                yield scores, part
+        typed = np.where(np.isin(subtype, _MISSING) | ~abnormal, "n/a", pathology + ": " + subtype)
+        for part in _by_name("subtype", typed, sorted(set(typed) - {"n/a"}), protocol):
+            yield scores, part
+        if protocol == "slice_healthy":
+            third = np.array(THIRDS)[np.minimum(units["z"].to_numpy() * 3 // DEPTH, 2)]
+            for name in THIRDS:
+                yield scores, ("third", name, protocol, third == name, third == name)
+
+
+def subgroup_parts(slices: Scores, volumes: Scores, scans: pd.DataFrame) -> Iterator[tuple[Scores, Part]]:
+    """Yield every subgroup: healthy and abnormal alike are of it."""
+    groups = {"scanner": scans["scanner"].to_numpy(object)}
+    groups |= {kind: banded(numbers(scans[kind]), bands) for kind, bands in BANDS.items()}
+    for kind, found in groups.items():
+        of = dict(zip(scans["participant_id"], found, strict=True))
+        names = list(BANDS[kind]) if kind in BANDS else sorted(set(found) - set(_MISSING))
+        for scores, protocol in ((slices, "slice_healthy"), (volumes, "volume")):
+            if not len(scores.units):
+                continue
+            own = scores.units["participant_id"].map(of).to_numpy(object)
+            for name in names:
+                if (own == name).any():
+                    yield scores, (kind, name, protocol, own == name, own == name)
+
+
+def sensitivity(
+    scores: Scores, positive: NDArray[np.bool_], healthy: dict[str, Any], target: float
+) -> dict[tuple[str, str], float]:
+    """Return the share of abnormal scans flagged at the calibration threshold, a method and score, over seeds."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for index, (method, score, seed) in enumerate(scores.columns):
+        source = healthy.get(method, {}).get(score, {}).get(seed, [])
+        values = scores.matrix[positive, index]
+        values = values[~np.isnan(values)]
+        if len(source) and len(values):
+            limit = threshold_at(np.array(source, float), target)
+            found.setdefault((method, score), []).append(float((values > limit).mean()))
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def rows_of(
+    parts: Iterator[tuple[Scores, Part]],
+    strata: pr.Strata,
+    counts: NDArray[np.float32],
+    healthy: dict[str, Any],
+    target: float,
+) -> list[dict[str, Any]]:
+    """Return a row a stratum, method and score."""
+    rows: list[dict[str, Any]] = []
+    for scores, (kind, stratum, protocol, positives, negatives) in parts:
+        classes = pr.classes(scores.units, protocol)
+        classes[(classes == pr.POSITIVE) & ~positives] = pr.LEFT_OUT
+        classes[(classes == pr.NEGATIVE) & ~negatives] = pr.LEFT_OUT
+        code = strata.code(scores.units)
+        carriers = np.unique(code[classes == pr.POSITIVE])
+        against = np.unique(code[classes == pr.NEGATIVE])
+        blocked = pr.judge_intervals(strata, carriers)
+        if min(len(carriers), len(against)) == 1:
+            who = "healthy" if len(against) == 1 else "abnormal"
+            blocked = pr.Intervals(False, f"no interval: one {who} patient only")
+        per_seed, samples = evaluate_protocol(scores, classes, protocol, strata, counts)
+        flagged = {}
+        if protocol == "volume":
+            flagged = sensitivity(scores, classes == pr.POSITIVE, healthy, target)
+        for row in summarise(per_seed, samples, blocked) if per_seed else []:
+            row |= {"kind": kind, "stratum": stratum, "protocol": protocol}
+            row |= {"n_patients": len(carriers), "n_healthy_patients": len(against)}
+            if not len(carriers):
+                row["note"] = "nothing of this kind in the cohort"
+            row["sensitivity"] = flagged.get((row["method"], row["score"]), float("nan"))
+            rows.append(row)
+    return rows
+
+
+_COLUMNS = [
+    *("kind", "stratum", "protocol", "method", "score", "n_seeds"),
+    *("auroc_mean", "auroc_sd", "auroc_low", "auroc_high", "sensitivity"),
+    *("prevalence", "n_pos", "n_neg", "n_patients", "n_healthy_patients", "note"),
+]
+
+
+def evaluate(
+    scans: pd.DataFrame,
+    slices: Scores,
+    volumes: Scores,
+    calibration: dict[str, Any],
+    settings: dict[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """Return both tables by file name.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Accepted test scans.
+    slices, volumes : Scores
+    calibration : dict
+        ``calibration.json``: thresholds of the sensitivity come from its ``healthy`` distributions.
+    settings : dict
+        ``bootstrap``, ``seed``, ``specificities``; the first of these is the sensitivity's.
+    """
+    slices, volumes = main_columns(slices), main_columns(volumes)
+    strata = pr.make_strata(scans)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
+    result = {}
+    for name, parts in (
+        ("strata", strata_parts(slices, volumes)),
+        ("subgroups", subgroup_parts(slices, volumes, scans)),
+    ):
+        rows = rows_of(parts, strata, counts, calibration["healthy"], settings["specificities"][0])
+        result[name] = pd.DataFrame(rows, columns=_COLUMNS)
+    return result
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    p = parser(__doc__, "normct.evaluate.strata")
+    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
+    p.add_argument("--scores", required=True, help="folder R/score/subjects")
+    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
+    p.add_argument(
+        "--settings", required=True, type=json.loads, help="JSON: slices, bootstrap, seed, specificities"
+    )
+    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
+    args = p.parse_args(argv)
+    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    slices = read_slice_scores(args.scores, scans, args.settings["slices"])
+    volumes = read_volume_scores(args.scores, scans)
+    tables = evaluate(scans, slices, volumes, read_json(args.calibration), args.settings)
+    for name, table in tables.items():
+        write_csv(args.out / f"{name}.csv", table)
+    log.info("%d rows of strata, %d of subgroups", *(len(table) for table in tables.values()))
+
+
+if __name__ == "__main__":
+    run(main)
