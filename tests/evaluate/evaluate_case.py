@@ -118,6 +118,7 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
             "measures": {"slice_thickness_mm": 1.0 + len(rows) % 3} if len(rows) % 4 else {},
         }
         write_json(root / "preprocess" / scan.sub / "quality.json", quality)
+        write_json(root / "cohort" / scan.sub / "import.json", {"sha256": f"{len(rows):064x}"})
         if scan.role in {"train", "stop"}:
             continue
         failed = scan.verdict == "fail"
@@ -132,9 +133,10 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
         if not failed:
             usable = scores[scores["usable"] & (scores["method"] != "slice_position")]
             for (method, score, seed), part in usable.groupby(["method", "score", "seed"]):
-                volumes.append(
-                    {"method": method, "score": score, "seed": seed, "value": part["value"].mean()}
-                )
+                entry = {"method": method, "score": score, "seed": seed, "value": part["value"].mean()}
+                if seed == "all":
+                    entry |= {"uncertainty": rng.random(), "uncertainty_of": "seeds"}
+                volumes.append(entry)
             volumes.append(
                 {"method": "acquisition", "score": "trivial", "seed": "n/a", "value": rng.random()}
             )

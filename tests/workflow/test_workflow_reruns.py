@@ -61,9 +61,15 @@ FIRST: list[tuple[str, set[str]]] = [
     ("score.calibrated.volume_share", {"score_calibrate"}),
     ("score.calibrated.*", {"score_reference", "score_zmap"}),
     ("score.*", {"score_calibrate"}),
-    ("evaluate.slices", {"evaluate_detection", "evaluate_strata", "evaluate_figures"}),
-    ("evaluate.specificities", {"evaluate_detection", "evaluate_strata"}),
-    ("evaluate.*", {"evaluate_detection", "evaluate_strata", "evaluate_froc"}),
+    ("evaluate.slices", {"evaluate_detection", "evaluate_strata", "evaluate_ablation", "evaluate_figures"}),
+    ("evaluate.specificities", {"evaluate_detection", "evaluate_strata", "evaluate_uncertainty"}),
+    (
+        "evaluate.*",
+        {
+            f"evaluate_{name}"
+            for name in ["detection", "strata", "froc", "confound", "ablation", "uncertainty"]
+        },
+    ),
     ("handoff.method", {"handoff_patient", "handoff_index"}),
     ("handoff.title", {"preprocess_quality_page", "handoff_patient", "handoff_index", "evaluate_report"}),
     ("handoff.*", {"handoff_patient"}),

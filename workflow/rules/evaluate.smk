@@ -15,6 +15,8 @@ EVALUATE_TABLES = [
 SEGMENTATION_TABLES = ["segmentation", "segmentation_summary", "segmentation_volumes"]
 FROC_TABLES = ["froc", "froc_curve"]
 STRATA_TABLES = ["strata", "subgroups"]
+CONFOUND_TABLES = ["confound", "leaks"]
+RISK_TABLES = ["risk_coverage", "risk_coverage_summary"]
 EVALUATE_FIGURES = [
     "figure_4_1_cohort",
     "figure_6_1_roc",
@@ -23,6 +25,7 @@ EVALUATE_FIGURES = [
     "figure_6_4_samples",
     "figure_a_1_losses",
 ]
+EVALUATE_PLOTS = ["figure_position", "figure_froc", "figure_forest", "figure_lambda", "figure_risk_coverage"]
 # networks of the tables, and stage 1 where one of them starts from it
 EVALUATED_NETWORKS = sorted(
     {(method, seed) for method, seed, _ in NETWORKS}
@@ -202,15 +205,136 @@ rule evaluate_figures:
         " --tables {params.out:q} --slices {params.slices} --out {params.out:q} > {log:q} 2>&1"
 
 
+rule evaluate_confound:
+    """Whether scores follow slice position, brain area, scanner or slice thickness; whether patients or files leak."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_SCORES,
+        imports=expand(f"{ROOT}/cohort/{{subject}}/import.json", subject=list(BY_ID)),
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{table}}.csv", table=CONFOUND_TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    log:
+        f"{ROOT}/logs/evaluate/confound.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=60,
+    params:
+        cohort=f"{ROOT}/cohort",
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        settings=json.dumps({k: config["evaluate"][k] for k in ("bootstrap", "seed")}),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.confound"),
+    shell:
+        "python -m normct.evaluate.confound --participants {input.participants:q} --cohort {params.cohort:q}"
+        " --preprocess {params.preprocess:q} --scores {params.scores:q} --settings {params.settings:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_ablation:
+    """The thesis's combined score over lambda, from the stored parts."""
+    input:
+        **EVALUATE_COHORT,
+        **EVALUATE_SCORES,
+    output:
+        report(f"{ROOT}/evaluate/lambda.csv", caption="../report/tables.rst", category="Tables"),
+    log:
+        f"{ROOT}/logs/evaluate/ablation.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 2000 * attempt,
+        runtime=60,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        settings=json.dumps({k: config["evaluate"][k] for k in ("slices", "bootstrap", "seed")}),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.ablation"),
+    shell:
+        "python -m normct.evaluate.ablation --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --scores {params.scores:q} --settings {params.settings:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_uncertainty:
+    """Error rate as the scans that the networks disagree on are left out (risk and coverage)."""
+    input:
+        **EVALUATE_COHORT,
+        volumes=EVALUATE_SCORES["volumes"],
+        calibration=CALIBRATION,
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{table}}.csv", table=RISK_TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    log:
+        f"{ROOT}/logs/evaluate/uncertainty.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1000 * attempt,
+        runtime=30,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        settings=json.dumps({k: config["evaluate"][k] for k in ("bootstrap", "seed", "specificities")}),
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.uncertainty"),
+    shell:
+        "python -m normct.evaluate.uncertainty --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --scores {params.scores:q} --calibration {input.calibration:q} --settings {params.settings:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_plots:
+    """Position, FROC, lambda, risk and coverage, and the forest plot by pathology."""
+    input:
+        **EVALUATE_COHORT,
+        scores=EVALUATE_SCORES["scores"],
+        tables=expand(
+            f"{ROOT}/evaluate/{{table}}.csv",
+            table=["pathology", *FROC_TABLES, *STRATA_TABLES, *CONFOUND_TABLES, *RISK_TABLES, "lambda"],
+        ),
+    output:
+        report(
+            expand(f"{ROOT}/evaluate/{{figure}}.png", figure=EVALUATE_PLOTS),
+            caption="../report/figures.rst",
+            category="Figures",
+        ),
+        expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_PLOTS),
+    log:
+        f"{ROOT}/logs/evaluate/plots.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1500 * attempt,
+        runtime=30,
+    params:
+        preprocess=f"{ROOT}/preprocess",
+        scores=f"{ROOT}/score/subjects",
+        out=f"{ROOT}/evaluate",
+        code=code("normct.evaluate.plots"),
+    shell:
+        "python -m normct.evaluate.plots --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --scores {params.scores:q} --tables {params.out:q} --out {params.out:q} > {log:q} 2>&1"
+
+
 rule evaluate_report:
     """One self-contained page, and the same as Markdown: what the numbers say, tables, figures, methods text."""
     input:
         tables=expand(
             f"{ROOT}/evaluate/{{table}}.csv",
-            table=EVALUATE_TABLES + SEGMENTATION_TABLES + FROC_TABLES + STRATA_TABLES,
+            table=[
+                *(EVALUATE_TABLES + SEGMENTATION_TABLES + FROC_TABLES + STRATA_TABLES),
+                *(CONFOUND_TABLES + RISK_TABLES),
+                "lambda",
+            ],
         ),
-        png=expand(f"{ROOT}/evaluate/{{figure}}.png", figure=EVALUATE_FIGURES),
-        svg=expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_FIGURES),
+        png=expand(f"{ROOT}/evaluate/{{figure}}.png", figure=EVALUATE_FIGURES + EVALUATE_PLOTS),
+        svg=expand(f"{ROOT}/evaluate/{{figure}}.svg", figure=EVALUATE_FIGURES + EVALUATE_PLOTS),
     output:
         html=report(f"{ROOT}/evaluate/report.html", caption="../report/report.rst", category="Report"),
         summary=f"{ROOT}/evaluate/summary.md",

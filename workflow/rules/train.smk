@@ -26,8 +26,15 @@ TRAIN_OUTPUTS = {
 
 def train_epochs(method: str) -> int:
     """Return the epochs of a method; null is the equal budget: stage 1 and stage 2 of the pretrained VAE together."""
-    own = TRAIN[METHODS[method].section]["epochs"]
-    return own if own is not None else TRAIN[STAGE1]["epochs"] + TRAIN["vae"]["epochs"]
+    section = METHODS[method].section
+    own = TRAIN[section]["epochs"]
+    if own is None:
+        return TRAIN[STAGE1]["epochs"] + TRAIN["vae"]["epochs"]
+    # a method that shares its section with a pretrained one is that one's twin: it gets stage 1's steps too
+    twin = not METHODS[method].pretrained and any(
+        m.pretrained and m.section == section for m in METHODS.values()
+    )
+    return own + TRAIN[STAGE1]["epochs"] if twin else own
 
 
 def train_settings(method: str) -> str:

@@ -95,6 +95,8 @@ METHODS: dict[str, Method] = {
             "Papamakarios et al., NeurIPS 2017; Chen et al., ICLR 2017",
         ),
         Method("beta_tcvae", "beta_tcvae", "β-TCVAE", False, False, "#117733", "Chen et al., NeurIPS 2018"),
+        # the twin of the pretrained one: what pretraining is worth at equal steps
+        Method("multitask", "multitask", "Multi-task without pretraining", False, True, "#AA4499", THESIS),
     )
 }
 
@@ -160,6 +162,7 @@ SCORES: dict[str, str] = {
     "thesis": "(1 - lambda) s_c + lambda s_r with a head, s_r without (thesis eq. 6.2)",
     "residual": "s_r alone",
     "head": "s_c alone",
+    "kl_gradient": "sum of |residual| times |gradient of the KL| (Zimmerer et al., MICCAI 2019)",
     "variance": "mean of residual squared over variance in the brain, of a network that says its variance",
     "trivial": "baseline without a network",
     "calibrated": "residual as z against held-out healthy scans, pooled and standardised by position",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from normct.common.registry import TRIVIAL
 from normct.evaluate import protocols as pr
 from normct.evaluate.data import Scores
-from normct.evaluate.metrics import interval, mean_sd, point, resampled
+from normct.evaluate.metrics import interval, mean_sd, point, prevalences, resampled
 
 Key = tuple[str, str, str]
 """Method, score, and ``single`` (one row a seed, averaged) or ``ensemble`` (the seeds' own mean score)."""
@@ -26,6 +26,8 @@ REFERENCES = (
 )
 """Rivals of the paired differences, by name, methods and score: the better of the published baselines and
 the best trivial one; for calibrated scores also the better published one and the atlas scored alike."""
+TWINS = {"vae_pretrained": "vae_kl", "multitask_pretrained": "multitask"}
+"""Pretrained method to the same without context restoration, at equal steps; the rival ``no_pretraining``."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Draws:
 
     auroc: NDArray[np.float64]
     aupr: NDArray[np.float64]
+    aupr_gain: NDArray[np.float64]
+
+
+METRICS = ("auroc", "aupr", "aupr_gain")
+"""``aupr_gain`` is (AUPR - π) / (1 - π) with the prevalence π: 0 for a guess, 1 at best, whatever π is."""
+
+
+def aupr_gain(aupr: NDArray[np.float64] | float, prevalence: NDArray[np.float64] | float) -> Any:
+    """Return the normalised gain in AUPR over a guess."""
+    return (aupr - prevalence) / (1 - prevalence)
 
 
 def membership(seed: str) -> str:
@@ -53,6 +65,7 @@ def score_column(
     row: dict[str, Any] = {
         "auroc": np.nan,
         "aupr": np.nan,
+        "aupr_gain": np.nan,
         "prevalence": np.nan,
         "n_pos": n_pos,
         "n_neg": n_neg,
@@ -62,6 +75,7 @@ def score_column(
     if n_pos and n_neg:
         row["auroc"], row["aupr"] = point(values[keep], positive[keep])
         row["prevalence"] = n_pos / (n_pos + n_neg)
+        row["aupr_gain"] = aupr_gain(row["aupr"], row["prevalence"])
     elif not reason:
         notes.append("no scored unit in one of the classes")
     if lost:
@@ -86,20 +100,18 @@ def evaluate_protocol(
         name, int((classes == pr.POSITIVE).sum()), int((classes == pr.NEGATIVE).sum())
     )
     rows: list[dict[str, Any]] = []
-    seeds: dict[Key, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+    seeds: dict[Key, list[tuple[NDArray[np.float64], ...]]] = {}
     patient = strata.code(scores.units) if len(scores.units) else np.zeros(0, np.intp)
     for index, (method, score, seed) in enumerate(scores.columns):
         row, keep = score_column(scores, classes, index, reason)
         rows.append({"method": method, "score": score, "seed": seed, **row})
         if not np.isnan(row["auroc"]) and len(counts):
-            sample = resampled(
-                scores.matrix[keep, index], classes[keep] == pr.POSITIVE, patient[keep], counts
-            )
-            seeds.setdefault((method, score, membership(seed)), []).append(sample)
+            positive = classes[keep] == pr.POSITIVE
+            auroc, aupr = resampled(scores.matrix[keep, index], positive, patient[keep], counts)
+            drawn = (auroc, aupr, aupr_gain(aupr, prevalences(positive, patient[keep], counts)))
+            seeds.setdefault((method, score, membership(seed)), []).append(drawn)
     samples = {
-        key: Draws(
-            np.mean([auroc for auroc, _ in found], axis=0), np.mean([aupr for _, aupr in found], axis=0)
-        )
+        key: Draws(*(np.mean(values, axis=0) for values in zip(*found, strict=True)))
         for key, found in seeds.items()
     }
     return rows, samples
@@ -115,7 +127,7 @@ def summarise(
     for key, group in table.groupby(["method", "score", "members"], sort=False):
         row: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
         row["n_seeds"] = len(group)
-        for metric in ("auroc", "aupr"):
+        for metric in METRICS:
             row[f"{metric}_mean"], row[f"{metric}_sd"] = mean_sd(group[metric].tolist())
             low, high = float("nan"), float("nan")
             if key in samples and intervals.allowed:
@@ -131,32 +143,37 @@ def summarise(
 def paired(
     summary: list[dict[str, Any]], samples: dict[Key, Draws], intervals: pr.Intervals
 ) -> list[dict[str, Any]]:
-    """Return differences to the better published baseline and to the best trivial one, on the same draws.
+    """Return differences to the rivals of ``REFERENCES`` and to the twin without pretraining, on the same draws.
 
     The rival is chosen by its AUROC on the very test scans, which favours it: a difference is not flattered.
     """
-    result = []
     means: dict[Key, dict[str, Any]] = {
         (row["method"], row["score"], row["members"]): row
         for row in summary
         if not np.isnan(row["auroc_mean"])
     }
+    pairs: list[tuple[str, Key, Key]] = []
     for kind, names, scored in REFERENCES:
         rivals = [key for key in means if key[0] in names and key[1:] == (scored, "single")]
         if not rivals:
             continue
         best = max(rivals, key=lambda key: means[key]["auroc_mean"])
-        for key, row in means.items():
+        for key in means:
             if key == best or key[1] == "trivial" or (scored == "calibrated" and key[1] not in CALIBRATED):
                 continue
-            entry: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
-            entry |= {"against": kind, "rival": best[0], "rival_score": best[1]}
-            for metric in ("auroc", "aupr"):
-                entry[f"{metric}_difference"] = row[f"{metric}_mean"] - means[best][f"{metric}_mean"]
-                low, high = float("nan"), float("nan")
-                if intervals.allowed and key in samples and best in samples:
-                    low, high = interval(getattr(samples[key], metric) - getattr(samples[best], metric))
-                entry[f"{metric}_low"], entry[f"{metric}_high"] = low, high
-            entry["note"] = intervals.note
-            result.append(entry)
+            pairs.append((kind, key, best))
+    twins = ((key, (TWINS.get(key[0], ""), *key[1:])) for key in means)
+    pairs += [("no_pretraining", key, twin) for key, twin in twins if twin in means]
+    result = []
+    for kind, key, rival in pairs:
+        entry: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
+        entry |= {"against": kind, "rival": rival[0], "rival_score": rival[1]}
+        for metric in METRICS:
+            entry[f"{metric}_difference"] = means[key][f"{metric}_mean"] - means[rival][f"{metric}_mean"]
+            low, high = float("nan"), float("nan")
+            if intervals.allowed and key in samples and rival in samples:
+                low, high = interval(getattr(samples[key], metric) - getattr(samples[rival], metric))
+            entry[f"{metric}_low"], entry[f"{metric}_high"] = low, high
+        entry["note"] = intervals.note
+        result.append(entry)
     return result

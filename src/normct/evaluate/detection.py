@@ -21,7 +21,7 @@ from normct.common.cli import parser, run
 from normct.common.files import read_json
 from normct.common.registry import GROUPS, PROTOCOLS, ROLES, TRIVIAL
 from normct.evaluate import protocols as pr
-from normct.evaluate.aggregate import evaluate_protocol, paired, summarise
+from normct.evaluate.aggregate import METRICS, evaluate_protocol, paired, summarise
 from normct.evaluate.data import (
     Scores,
     accepted_test,
@@ -93,9 +93,9 @@ def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-_INTERVALS = [f"{metric}_{what}" for metric in ("auroc", "aupr") for what in ("mean", "sd", "low", "high")]
+_INTERVALS = [f"{metric}_{what}" for metric in METRICS for what in ("mean", "sd", "low", "high")]
 _COUNTS = ["prevalence", "n_pos", "n_neg", "note"]
-_DIFFERENCES = [f"{metric}_{what}" for metric in ("auroc", "aupr") for what in ("difference", "low", "high")]
+_DIFFERENCES = [f"{metric}_{what}" for metric in METRICS for what in ("difference", "low", "high")]
 
 
 def evaluate(
@@ -130,7 +130,7 @@ def evaluate(
         present = {row["method"] for row in rows}
         missing = [(name, why) for name, why in _missing_rows(protocol) if name not in present and has_units]
         for name, why in missing:
-            blank = {"auroc": np.nan, "aupr": np.nan, "prevalence": np.nan, "n_pos": 0, "n_neg": 0}
+            blank = dict.fromkeys(METRICS, np.nan) | {"prevalence": np.nan, "n_pos": 0, "n_neg": 0}
             rows.append({"method": name, "score": "trivial", "seed": "n/a", **blank, "reason": why})
         place = {key: i for i, key in enumerate(ordered((r["method"], r["score"], r["seed"]) for r in rows))}
         rows.sort(key=lambda r: place[r["method"], r["score"], r["seed"]])

@@ -105,6 +105,16 @@ def resampled(
     return auroc, aupr
 
 
+def prevalences(
+    positive: NDArray[np.bool_], patient: NDArray[np.intp], counts: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the share of positives in every draw, shape (draws,); arguments as of :func:`resampled`."""
+    n_pos = counts @ np.bincount(patient[positive], minlength=counts.shape[1])
+    n_all = counts @ np.bincount(patient, minlength=counts.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(n_pos / n_all, np.float64)
+
+
 def interval(sample: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95 % percentile interval of a sample; NaN when under half of the draws have a value."""
     if np.isnan(sample).mean() > 0.5:

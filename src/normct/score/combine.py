@@ -22,7 +22,15 @@ from normct.score.calibrated import (
 from normct.score.files import Raw, read_raw
 from normct.score.files_calibrated import read_pooled
 from normct.score.percentile import standing
-from normct.score.scores import Settings, SliceScore, VolumeScore, slice_scores, volume_scores
+from normct.score.scores import (
+    ENSEMBLE,
+    NO_SEED,
+    Settings,
+    SliceScore,
+    VolumeScore,
+    slice_scores,
+    volume_scores,
+)
 
 log = logging.getLogger(__name__)
 ROW = ("group", "pathology", "split", "role", "patient")
@@ -78,15 +86,38 @@ def slice_table(raw: Raw, row: dict[str, str], scores: list[SliceScore]) -> pd.D
     return table.astype({name: NUMBERS.get(name, "str") for name in COLUMNS})
 
 
+def uncertainties(raw: Raw, scores: list[VolumeScore]) -> dict[tuple[str, str, str], tuple[float, str]]:
+    """Return how unsure a scan's scores are, and what says so, by method, score and seed.
+
+    ``seeds``: SD over the networks of different seeds, of their mean's score (seed ``all``). ``dropout``: SD
+    over decodings with channels dropped, mean over the brain and the usable slices. None for one network
+    without dropout.
+    """
+    found: dict[tuple[str, str, str], tuple[float, str]] = {}
+    members: dict[tuple[str, str], list[float]] = {}
+    for v in scores:
+        if v.seed not in {ENSEMBLE, NO_SEED}:
+            members.setdefault((v.method, v.score), []).append(v.value)
+            spread = raw.arrays.get(f"{v.method}/{v.seed}/uncertainty")
+            if spread is not None:
+                found[v.method, v.score, v.seed] = float(spread[raw.arrays["usable"]].mean()), "dropout"
+    for (method, score), values in members.items():
+        if len(values) > 1:
+            found[method, score, ENSEMBLE] = float(np.std(values, ddof=1)), "seeds"
+    return found
+
+
 def volume_record(
     raw: Raw, verdict: str, calibration: dict[str, Any], scores: list[VolumeScore]
 ) -> dict[str, Any]:
-    """Return the content of ``<subject>.json``: volume scores, each with its place among healthy scans."""
-    volumes = []
+    """Return the content of ``<subject>.json``: volume scores, each with place among healthy scans and spread."""
+    volumes, unsure = [], uncertainties(raw, scores)
     for v in scores:
         healthy = calibration["healthy"].get(v.method, {}).get(v.score, {}).get(v.seed, [])
         own = raw.role in calibration["roles"] and bool(healthy)
         entry = {"method": v.method, "score": v.score, "seed": v.seed, "value": v.value}
+        spread, of = unsure.get((v.method, v.score, v.seed), (None, None))
+        entry |= {"uncertainty": spread, "uncertainty_of": of}
         volumes.append(entry | standing(v.value, healthy, own) | dict(v.channels))
     return {
         "participant_id": raw.participant_id,

@@ -24,6 +24,8 @@ from normct.common.slices import SliceStore, read_slices
 from normct.models import ModelFileError, load_model
 from normct.pretext.geometry import TRANSFORMS, log_probabilities, transform
 from normct.score.files import ATLAS_MAP, Raw, write_maps, write_raw
+from normct.score.kl_gradient import METHODS as KL_GRADIENT_METHODS
+from normct.score.kl_gradient import kl_gradient
 from normct.score.statistical_atlas import hu_window
 from normct.score.trivial import acquisition_distance, atlas_z, slice_measures
 
@@ -94,7 +96,11 @@ def network_measures(
 
 
 def score_network(
-    module: torch.nn.Module, store: SliceStore, codes: torch.Tensor | None, max_shift: int
+    module: torch.nn.Module,
+    store: SliceStore,
+    codes: torch.Tensor | None,
+    max_shift: int,
+    with_kl_gradient: bool = False,
 ) -> tuple[dict[str, NDArray], NDArray[np.float16]]:
     """Return one network's raw arrays and its map.
 
@@ -108,6 +114,8 @@ def score_network(
         Transforms of the head, (T, 3); None for a network without one.
     max_shift : int
         Pixels of a shift.
+    with_kl_gradient : bool
+        Also measure ``kl_gradient``.
 
     Returns
     -------
@@ -135,7 +143,10 @@ def score_network(
         log_p = np.broadcast_to(logs[-1], (len(filled), *logs.shape[1:])).copy()
         log_p[filled] = logs[:-1]
         arrays |= {"log_p": log_p, "blank_log_p": logs[-1]}
-    for name, values in network_measures(module, batch, store.mask[filled]).items():
+    measured = network_measures(module, batch, store.mask[filled])
+    if with_kl_gradient:
+        measured["kl_gradient"] = kl_gradient(module, batch, residual, BATCH).numpy()
+    for name, values in measured.items():
         arrays[name] = np.full(len(filled), values[-1], np.float32)
         arrays[name][filled] = values[:-1]
     return arrays, residual[:-1, 0].numpy()[store.mask[filled]].astype(np.float16)
@@ -196,7 +207,8 @@ def infer(
     for network in networks:
         module = _load(network)
         head = codes if METHODS[network.method].head else None
-        found, residual_map = score_network(module, store, head, settings["max_shift"])
+        gradient = network.method in KL_GRADIENT_METHODS
+        found, residual_map = score_network(module, store, head, settings["max_shift"], gradient)
         arrays |= {f"{network.method}/{network.seed}/{name}": value for name, value in found.items()}
         maps[f"{network.method}/seed-{network.seed}"] = residual_map
     return Raw(store.participant_id, role, arrays), maps

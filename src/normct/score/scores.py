@@ -85,8 +85,8 @@ def slice_scores(raw: Raw, alpha: Mapping[str, Mapping[str, float]], settings: S
     -------
     list of SliceScore
         ``thesis`` of each network (eq. 6.2 with a head, s_r without), with a head also ``head`` (s_c) and
-        ``residual`` (s_r), with a variance head ``variance``; seed ``all``, the mean over seeds of these,
-        where there are several; ``trivial``.
+        ``residual`` (s_r), with a variance head ``variance``, of VAE-KL and ceVAE ``kl_gradient``; seed
+        ``all``, the mean over seeds of these, where there are several; ``trivial``.
     """
     result: list[SliceScore] = []
     if raw.set_aside:
@@ -104,8 +104,9 @@ def slice_scores(raw: Raw, alpha: Mapping[str, Mapping[str, float]], settings: S
             }
         else:
             parts = {"thesis": scale * l2}
-        if f"{key}/residual_over_variance" in raw.arrays:
-            parts["variance"] = raw.arrays[f"{key}/residual_over_variance"].astype(np.float64)
+        for score, measure in (("kl_gradient", "kl_gradient"), ("variance", "residual_over_variance")):
+            if f"{key}/{measure}" in raw.arrays:
+                parts[score] = raw.arrays[f"{key}/{measure}"].astype(np.float64)
         for score, values in parts.items():
             result.append(SliceScore(method, score, seed, values))
             ensembles.setdefault((method, score), []).append(values)

@@ -24,6 +24,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "aae": Adversarial,
     "vae_flow": FlowVae,
     "beta_tcvae": BetaTcVae,
+    "multitask": MultiTask,
 }
 """Method name (:data:`normct.common.registry.METHODS`) to objective."""
 

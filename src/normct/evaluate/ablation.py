@@ -1,0 +1,96 @@
+"""The thesis's combined score over λ: s_c alone (λ = 0), s_r alone (λ = 1), and everything between.
+
+Both parts are in the tables of scores, scaled already, so nothing is inferred anew. Writes ``lambda.csv``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from normct.common.cli import parser, run
+from normct.common.registry import PROTOCOLS
+from normct.evaluate import protocols as pr
+from normct.evaluate.aggregate import evaluate_protocol, summarise
+from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
+from normct.evaluate.metrics import draw_patients
+from normct.evaluate.tables import write_csv
+
+log = logging.getLogger(__name__)
+LAMBDAS = np.linspace(0, 1, 11)
+_COLUMNS = [
+    *("method", "lambda", "protocol", "n_seeds"),
+    *(f"{metric}_{what}" for metric in ("auroc", "aupr") for what in ("mean", "sd", "low", "high")),
+    *("prevalence", "n_pos", "n_neg", "note"),
+]
+
+
+def mixed(scores: Scores) -> Scores:
+    """Return (1 - λ) s_c + λ s_r of each method with a head and each seed; the score's name is λ.
+
+    Scores of scans are means over their usable slices and so mix alike.
+    """
+    place = {column: i for i, column in enumerate(scores.columns)}
+    columns, values = [], []
+    for method, score, seed in scores.columns:
+        if score != "head" or seed == "all":
+            continue
+        s_c = scores.matrix[:, place[method, "head", seed]]
+        s_r = scores.matrix[:, place[method, "residual", seed]]
+        for weight in LAMBDAS:
+            columns.append((method, f"{weight:.1f}", seed))
+            values.append((1 - weight) * s_c + weight * s_r)
+    matrix = np.stack(values, axis=1) if values else np.zeros((len(scores.units), 0))
+    return Scores(scores.units, columns, matrix)
+
+
+def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dict[str, Any]) -> pd.DataFrame:
+    """Return ``lambda.csv``: a row a method with a head, λ and protocol; empty without such a method.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Accepted test scans.
+    slices, volumes : Scores
+    settings : dict
+        ``bootstrap`` and ``seed``.
+    """
+    strata = pr.make_strata(scans)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
+    rows: list[dict[str, Any]] = []
+    for protocol in PROTOCOLS:
+        scores = mixed(volumes if protocol == "volume" else slices)
+        if not len(scores.units) or not scores.columns:
+            continue
+        classes = pr.classes(scores.units, protocol)
+        blocked = pr.judge_intervals(strata, strata.code(scores.units)[classes == pr.POSITIVE])
+        per_seed, samples = evaluate_protocol(scores, classes, protocol, strata, counts)
+        short = summarise(per_seed, samples, blocked)
+        rows += [row | {"protocol": protocol, "lambda": float(row["score"])} for row in short]
+    rows.sort(key=lambda row: (row["method"], list(PROTOCOLS).index(row["protocol"]), row["lambda"]))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    p = parser(__doc__, "normct.evaluate.ablation")
+    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
+    p.add_argument("--scores", required=True, help="folder R/score/subjects")
+    p.add_argument("--settings", required=True, type=json.loads, help="JSON: slices, bootstrap, seed")
+    p.add_argument("--out", required=True, type=Path, help="folder the table is written into")
+    args = p.parse_args(argv)
+    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    slices = read_slice_scores(args.scores, scans, args.settings["slices"])
+    table = evaluate(scans, slices, read_volume_scores(args.scores, scans), args.settings)
+    write_csv(args.out / "lambda.csv", table)
+    log.info("%d rows", len(table))
+
+
+if __name__ == "__main__":
+    run(main)

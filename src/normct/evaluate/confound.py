@@ -1,0 +1,262 @@
+"""Whether a score says where a slice lies, how large it is, or how it was scanned; and whether scans leak.
+
+``confound.csv``: on healthy test slices, how much of each score slice position and brain area explain, in
+patients left out of the fit; among healthy test scans, whether a score tells scanners or slice thickness apart;
+and whether acquisition alone tells abnormal from healthy scans. ``leaks.csv``: patients and files in two uses.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.files import read_json
+from normct.evaluate import protocols as pr
+from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
+from normct.evaluate.metrics import draw_patients, interval, resampled
+from normct.evaluate.strata import main_columns, numbers
+from normct.evaluate.tables import write_csv
+
+log = logging.getLogger(__name__)
+KNOTS = 6
+"""Of the cubic spline: a curve over the head's 155 slices, not over single ones."""
+FEW = 2
+"""Scans on either side below which two groups are not compared."""
+_COLUMNS = [
+    *("check", "detail", "method", "score", "n_seeds", "value", "value_low", "value_high", "p_value"),
+    *("n_group", "n_others", "reason"),
+]
+
+
+def left_out_r2(
+    at: NDArray[np.float64], values: NDArray[np.float64], patient: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the share of each column's variance that a spline explains in patients it was not fitted on.
+
+    Parameters
+    ----------
+    at : ndarray
+        Shape (slices,): position or brain area.
+    values : ndarray
+        Shape (slices, columns): scores of healthy slices.
+    patient : ndarray of int
+        Shape (slices,): each in turn is left out.
+
+    Returns
+    -------
+    ndarray
+        Shape (columns,). Compared with predicting the other patients' mean, so it is below 0 where the spline
+        predicts worse than that.
+    """
+    from sklearn.linear_model import LinearRegression
+    from sklearn.model_selection import LeaveOneGroupOut
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import SplineTransformer
+
+    model = make_pipeline(
+        SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant"), LinearRegression()
+    )
+    error, total = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for fit, test in LeaveOneGroupOut().split(values, groups=patient):
+        model.fit(at[fit, None], values[fit])
+        error += ((values[test] - model.predict(at[test, None])) ** 2).sum(axis=0)
+        total += ((values[test] - values[fit].mean(axis=0)) ** 2).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, 1 - error / total, np.nan)
+
+
+def _over_seeds(
+    scores: Scores, values: NDArray[np.float64]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.intp]]]:
+    """Yield a row a method and score, the mean of its seeds' values, and which columns it is of."""
+    keys = [(method, score) for method, score, _ in scores.columns]
+    for key in dict.fromkeys(keys):
+        members = np.array([i for i, other in enumerate(keys) if other == key])
+        row = {
+            "method": key[0],
+            "score": key[1],
+            "n_seeds": len(members),
+            "value": float(values[members].mean()),
+        }
+        yield row, members
+
+
+def explained(slices: Scores) -> list[dict[str, Any]]:
+    """Return R² of position and of brain area, a row a method and score."""
+    rows: list[dict[str, Any]] = []
+    units = slices.units
+    healthy = (units["group"] == "healthy").to_numpy(bool) if len(units) else np.zeros(0, bool)
+    names = units["patient"].to_numpy(str)[healthy] if len(units) else np.zeros(0, str)
+    patient = np.unique(names, return_inverse=True)[1].astype(np.intp)
+    n_patients, matrix = len(np.unique(patient)), slices.matrix[healthy]
+    complete = ~np.isnan(matrix).any(axis=0)
+    for check, name in (("position_r2", "z"), ("area_r2", "brain_pixels")):
+        found = np.full(len(slices.columns), np.nan)
+        if n_patients > 1 and complete.any():
+            at = units[name].to_numpy(np.float64)[healthy]
+            found[complete] = left_out_r2(at, matrix[:, complete], patient)
+        for row, members in _over_seeds(slices, found):
+            reason = "" if complete[members].all() else "not every slice has this score"
+            reason = reason if n_patients > 1 else "fewer than two healthy test patients"
+            more = {"check": check, "detail": f"{n_patients} healthy patients", "n_group": int(healthy.sum())}
+            rows.append(row | more | {"reason": reason})
+    return rows
+
+
+def tell_apart(
+    scores: Scores,
+    inside: NDArray[np.bool_],
+    keep: NDArray[np.bool_],
+    strata: pr.Strata,
+    counts: NDArray[np.float32],
+) -> Iterator[dict[str, Any]]:
+    """Yield how well each score tells scans ``inside`` a group from the others of ``keep``: AUROC, interval, p.
+
+    The p-value is Mann and Whitney's, two-sided and exact in small samples; it takes scans as independent.
+    """
+    from scipy.stats import mannwhitneyu
+
+    code = strata.code(scores.units)
+    values = np.full(len(scores.columns), np.nan)
+    low, high, p = values.copy(), values.copy(), values.copy()
+    for index in range(len(scores.columns)):
+        known = keep & ~np.isnan(scores.matrix[:, index])
+        own, others = scores.matrix[known & inside, index], scores.matrix[known & ~inside, index]
+        if min(len(own), len(others)) < FEW:
+            continue
+        test = mannwhitneyu(own, others)
+        values[index], p[index] = test.statistic / (len(own) * len(others)), test.pvalue
+        sample = resampled(scores.matrix[known, index], inside[known], code[known], counts)[0]
+        low[index], high[index] = interval(sample)
+    for row, members in _over_seeds(scores, values):
+        row |= {"value_low": float(low[members].min()), "value_high": float(high[members].max())}
+        row |= {"p_value": float(p[members].min()), "n_group": int((keep & inside).sum())}
+        row |= {"n_others": int((keep & ~inside).sum())}
+        reason = f"fewer than {FEW} scored scans on one side" if np.isnan(row["value"]) else ""
+        yield row | {"reason": reason}
+
+
+def among_healthy(
+    volumes: Scores, scans: pd.DataFrame, strata: pr.Strata, counts: NDArray[np.float32]
+) -> list[dict[str, Any]]:
+    """Return whether scores tell scanners, or thick from thin slices, apart among healthy test scans."""
+    rows: list[dict[str, Any]] = []
+    units = volumes.units
+    if not len(units):
+        return rows
+    healthy = (units["group"] == "healthy").to_numpy(bool)
+    own = (
+        units["participant_id"]
+        .map(dict(zip(scans["participant_id"], scans["scanner"], strict=True)))
+        .to_numpy(str)
+    )
+    named = healthy & ~np.isin(own, ["", "n/a"])
+    scanners = sorted(set(own[named]))
+    # of two scanners the second says the same with the sign turned
+    for scanner in scanners[:1] if len(scanners) == 2 else scanners:
+        if 0 < (own[named] == scanner).sum() < named.sum():
+            rows += [
+                {"check": "scanner", "detail": f"{scanner} against the others", **row}
+                for row in tell_apart(volumes, own == scanner, named, strata, counts)
+            ]
+    of = dict(zip(scans["participant_id"], numbers(scans["slice_thickness_mm"]), strict=True))
+    thickness = np.array([of[sub] for sub in units["participant_id"]])
+    measured = healthy & ~np.isnan(thickness)
+    if measured.any():
+        middle = float(np.median(thickness[measured]))
+        rows += [
+            {"check": "slice_thickness", "detail": f"above {middle:.2g} mm against the others", **row}
+            for row in tell_apart(volumes, thickness > middle, measured, strata, counts)
+        ]
+    return rows
+
+
+def acquisition(volumes: Scores, strata: pr.Strata, counts: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Return whether how scans were acquired tells abnormal from healthy ones."""
+    keep = [i for i, (method, _, _) in enumerate(volumes.columns) if method == "acquisition"]
+    if not keep or not len(volumes.units):
+        return []
+    part = Scores(volumes.units, [volumes.columns[i] for i in keep], volumes.matrix[:, keep])
+    group = volumes.units["group"].to_numpy(str)
+    named = (group == "abnormal") | (group == "healthy")
+    found = tell_apart(part, group == "abnormal", named, strata, counts)
+    return [{"check": "acquisition", "detail": "abnormal against healthy", **row} for row in found]
+
+
+def leaks(cohort: pd.DataFrame, hashes: dict[str, str]) -> pd.DataFrame:
+    """Return whether a patient, or a file of the same bytes, serves two uses (training, stopping, ...).
+
+    Parameters
+    ----------
+    cohort : DataFrame
+        From :func:`normct.evaluate.data.read_cohort`.
+    hashes : dict
+        Scan to the SHA-256 of its source; scans without one are not compared.
+    """
+    rows = []
+    used = cohort[cohort["role"] != "unlabelled"].assign(file=lambda t: t["participant_id"].map(hashes))
+    for check, column in (("patient", "patient"), ("file", "file")):
+        groups = [part for _, part in used[used[column].notna()].groupby(column)]
+        listed = [
+            " and ".join(f"{row.participant_id} ({row.role})" for row in part.itertuples())
+            for part in groups
+            if len(set(part["role"])) > 1
+        ]
+        rows.append(
+            {"check": check, "n_checked": len(groups), "n_found": len(listed), "found": "; ".join(listed)}
+        )
+    return pd.DataFrame(rows, columns=["check", "n_checked", "n_found", "found"])
+
+
+def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dict[str, Any]) -> pd.DataFrame:
+    """Return ``confound.csv``.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Accepted test scans.
+    slices, volumes : Scores
+        Slices: usable ones, for a blank slice has no position to speak of.
+    settings : dict
+        ``bootstrap`` and ``seed``.
+    """
+    slices, volumes = main_columns(slices), main_columns(volumes)
+    strata = pr.make_strata(scans)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
+    rows = acquisition(volumes, strata, counts) + explained(slices)
+    return pd.DataFrame(rows + among_healthy(volumes, scans, strata, counts), columns=_COLUMNS)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    p = parser(__doc__, "normct.evaluate.confound")
+    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p.add_argument("--cohort", required=True, type=Path, help="folder R/cohort, with <sub>/import.json")
+    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
+    p.add_argument("--scores", required=True, help="folder R/score/subjects")
+    p.add_argument("--settings", required=True, type=json.loads, help="JSON: bootstrap, seed")
+    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
+    args = p.parse_args(argv)
+    cohort = read_cohort(args.participants, args.preprocess)
+    scans = accepted_test(cohort)
+    slices = read_slice_scores(args.scores, scans)
+    table = evaluate(scans, slices, read_volume_scores(args.scores, scans), args.settings)
+    records = {sub: read_json(args.cohort / sub / "import.json") for sub in cohort["participant_id"]}
+    write_csv(args.out / "confound.csv", table)
+    write_csv(
+        args.out / "leaks.csv",
+        leaks(cohort, {sub: str(r["sha256"]) for sub, r in records.items() if r.get("sha256")}),
+    )
+    log.info("%d rows", len(table))
+
+
+if __name__ == "__main__":
+    run(main)

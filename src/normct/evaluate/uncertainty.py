@@ -1,0 +1,168 @@
+"""Whether the uncertainty of a scan's score is worth anything: the error rate as unsure scans are left out.
+
+An error is a scan on the wrong side of the threshold that healthy calibration scans give at the first
+specificity of ``evaluate.specificities``. Scans are kept from the surest on. Writes ``risk_coverage.csv`` (the
+curve) and ``risk_coverage_summary.csv``: the mean error over all coverages beside the error of all scans, which
+is what leaving scans out at random would keep to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from normct.common.cli import parser, run
+from normct.common.files import read_json
+from normct.evaluate import protocols as pr
+from normct.evaluate.data import accepted_test, ordered, read_cohort
+from normct.evaluate.metrics import draw_patients, interval
+from normct.evaluate.operating import threshold_at
+from normct.evaluate.strata import SCORED
+from normct.evaluate.tables import write_csv
+
+log = logging.getLogger(__name__)
+KEPT = 0.8
+"""Coverage at which the error is given beside that of all scans."""
+NONE = "one network of each method and no dropout: nothing says how unsure it is"
+_KEY = ["method", "score", "seed", "uncertainty_of"]
+_CURVE = [*_KEY, "coverage", "error"]
+_SUMMARY = [
+    *_KEY,
+    *("n", "error", "error_kept", "mean_error", "gain", "gain_low", "gain_high", "reason"),
+]
+
+
+def read_uncertainty(folder: str | Path, scans: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a scan and score: value, uncertainty (NaN for none) and what says so."""
+    rows = []
+    for scan in scans.itertuples():
+        for v in read_json(Path(folder) / f"{scan.participant_id}.json").get("volumes", []):
+            if v["value"] is not None and v["score"] in SCORED:
+                spread = v.get("uncertainty")
+                rows.append(
+                    {
+                        "participant_id": scan.participant_id,
+                        "abnormal": scan.group == "abnormal",
+                        **{name: str(v[name]) for name in ("method", "score", "seed")},
+                        "value": float(v["value"]),
+                        "uncertainty": np.nan if spread is None else float(spread),
+                        "uncertainty_of": v.get("uncertainty_of") or "",
+                    }
+                )
+    names = [
+        "participant_id",
+        "abnormal",
+        "method",
+        "score",
+        "seed",
+        "value",
+        "uncertainty",
+        "uncertainty_of",
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def risk(wrong: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the error among the surest scans at each coverage.
+
+    Parameters
+    ----------
+    wrong : ndarray
+        Shape (scans,), surest first: 1 for an error.
+    weight : ndarray
+        Shape (draws, scans): how often each scan was drawn.
+
+    Returns
+    -------
+    ndarray
+        Shape (draws, scans); NaN before the first scan that was drawn.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.cumsum(weight * wrong, axis=1) / np.cumsum(weight, axis=1)
+
+
+def _mean_error(wrong: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area under the curve, each scan counted as often as it was drawn."""
+    return np.nansum(weight * risk(wrong, weight), axis=1) / weight.sum(axis=1)
+
+
+def evaluate(
+    scans: pd.DataFrame, values: pd.DataFrame, calibration: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, pd.DataFrame]:
+    """Return both tables by file name.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Accepted test scans.
+    values : DataFrame
+        From :func:`read_uncertainty`.
+    calibration : dict
+        ``calibration.json``: thresholds come from its ``healthy`` distributions.
+    settings : dict
+        ``bootstrap``, ``seed``, ``specificities``; the first of these is the threshold's.
+    """
+    strata = pr.make_strata(scans)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"]).astype(np.float64)
+    code = dict(zip(scans["participant_id"], strata.code(scans), strict=True))
+    unsure = values[values["uncertainty"].notna()]
+    groups = {
+        (str(m), str(s), str(n)): part for (m, s, n), part in unsure.groupby(["method", "score", "seed"])
+    }
+    curve, summary = [], []
+    for key in ordered(groups):
+        part = groups[key].sort_values(["uncertainty", "participant_id"])
+        row: dict[str, Any] = dict(zip(_KEY, (*key, part["uncertainty_of"].iloc[0]), strict=True))
+        source = calibration["healthy"].get(key[0], {}).get(key[1], {}).get(key[2], [])
+        if not source:
+            summary.append(row | {"n": len(part), "reason": "no healthy calibration scan with this score"})
+            continue
+        limit = threshold_at(np.array(source, float), settings["specificities"][0])
+        wrong = np.asarray((part["value"] > limit) != part["abnormal"], np.float64)
+        once: NDArray[np.float64] = np.ones((1, len(part)))
+        at = risk(wrong, once)[0]
+        coverage = np.arange(1, len(part) + 1) / len(part)
+        curve += [row | {"coverage": c, "error": e} for c, e in zip(coverage, at, strict=True)]
+        weight = counts[:, [code[sub] for sub in part["participant_id"]]]
+        total = weight.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            gains = (weight @ wrong) / total - _mean_error(wrong, weight)
+        low, high = interval(gains)
+        mean = float(_mean_error(wrong, once)[0])
+        kept = at[max(0, int(np.floor(KEPT * len(part) + 1e-9)) - 1)]
+        row |= {"n": len(part), "error": wrong.mean(), "error_kept": kept, "mean_error": mean}
+        row |= {"gain": wrong.mean() - mean, "gain_low": low, "gain_high": high, "reason": ""}
+        summary.append(row)
+    if not summary:
+        summary.append(dict.fromkeys(_KEY, "") | {"n": len(scans), "reason": NONE})
+    return {
+        "risk_coverage": pd.DataFrame(curve, columns=_CURVE),
+        "risk_coverage_summary": pd.DataFrame(summary, columns=_SUMMARY),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    p = parser(__doc__, "normct.evaluate.uncertainty")
+    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
+    p.add_argument("--scores", required=True, help="folder R/score/subjects")
+    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
+    p.add_argument("--settings", required=True, type=json.loads, help="JSON: bootstrap, seed, specificities")
+    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
+    args = p.parse_args(argv)
+    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    tables = evaluate(scans, read_uncertainty(args.scores, scans), read_json(args.calibration), args.settings)
+    for name, table in tables.items():
+        write_csv(args.out / f"{name}.csv", table)
+    log.info("%d scores with an uncertainty", tables["risk_coverage_summary"]["error"].notna().sum())
+
+
+if __name__ == "__main__":
+    run(main)
