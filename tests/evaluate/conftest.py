@@ -10,7 +10,18 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluate_case import SETTINGS, default_scans, write_cohort
 
-from normct.evaluate import detection, figures, froc, report, segmentation, strata
+from normct.evaluate import (
+    ablation,
+    confound,
+    detection,
+    figures,
+    froc,
+    plots,
+    report,
+    segmentation,
+    strata,
+    uncertainty,
+)
 
 
 def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> Path:
@@ -30,6 +41,10 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
     settings = ["--settings", json.dumps(SETTINGS)]
     froc.main([*common, *maps, *calibration, *settings, "--out", str(out)])
     strata.main([*common, *scores, *calibration, *settings, "--out", str(out)])
+    confound.main([*common, "--cohort", str(root / "cohort"), *scores, *settings, "--out", str(out)])
+    ablation.main([*common, *scores, *settings, "--out", str(out)])
+    uncertainty.main([*common, *scores, *calibration, *settings, "--out", str(out)])
+    plots.main([*common, *scores, "--tables", str(out), "--out", str(out)])
     networks = sorted(
         str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv")
     )

@@ -9,7 +9,7 @@ import yaml
 from evaluate_case import Scan, write_cohort
 
 from conftest import Path, run_all
-from normct.evaluate import sentences
+from normct.evaluate import sentences, sentences_beyond
 from normct.evaluate.methods_text import REFERENCES, methods_text
 
 HOSTILE = "<script>alert(1)</script>|x"
@@ -27,7 +27,7 @@ def test_page_is_self_contained_and_scriptless(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("data:image/", "#")) for source in sources)
-    assert len(re.findall(r'src="data:image/', page)) == 5  # three pathologies need one sample figure
+    assert len(re.findall(r'src="data:image/', page)) == 10  # three pathologies need one sample figure
 
 
 def test_page_says_what_it_must(page):
@@ -43,6 +43,13 @@ def test_page_says_what_it_must(page):
         "⌈Dice⌉",
         "Prevalence",
         "bootstrap",
+        "Lesions found in the calibrated map (FROC)",
+        "Scanner: A",
+        "Ischemia: lacunar",
+        "Leak check: none of",
+        "head alone",
+        "SD over seeds",
+        "Among healthy scans",
     ):
         assert text in page, text
     rows = re.findall(r'<tr[^>]*><th scope="row">VAE-KL</th>(.*?)</tr>', page)
@@ -189,11 +196,25 @@ def test_sentences_state_what_the_numbers_say():
     assert "excludes zero" in sure
 
 
-@pytest.mark.parametrize(("value", "alarm"), [(0.95, True), (0.55, False), (0.2, True), (np.nan, False)])
-def test_confound_alarm(value, alarm):
-    text, raised = sentences.confound(summary_rows(vae_kl=0.9, acquisition=value))
+def acquired(value: float, p: float, abnormal: int, healthy: int) -> pd.DataFrame:
+    row = {"check": "acquisition", "value": value, "value_low": np.nan, "value_high": np.nan, "p_value": p}
+    return pd.DataFrame([row | {"n_group": abnormal, "n_others": healthy}])
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "abnormal", "alarm", "words"),
+    [
+        (0.95, 0.004, 5, True, "Confound alarm"),
+        (0.714, 0.3, 7, False, "beyond chance"),  # four healthy scans: no wolf
+        (1.0, 0.333, 2, False, "Too few scans"),  # whatever they show
+        (0.1, 0.01, 9, True, "healthy scans are the unusual ones"),
+        (np.nan, np.nan, 5, False, "could not be tested"),
+    ],
+)
+def test_confound_alarm(value, p, abnormal, alarm, words):
+    text, raised = sentences_beyond.confound(acquired(value, p, abnormal, 2 if abnormal == 2 else 4))
     assert raised is alarm
-    assert ("Confound alarm" in text) is alarm
+    assert words in text
 
 
 def test_alarm_leads_the_page(evaluated):
@@ -202,12 +223,8 @@ def test_alarm_leads_the_page(evaluated):
     from normct.evaluate.tables import read_csv
 
     tables = {name: read_csv(evaluated / f"{name}.csv") for name in TABLES}
-    summary = tables["detection_summary"]
-    summary.loc[summary["method"] == "acquisition", ["auroc_mean", "auroc_low", "auroc_high"]] = [
-        0.97,
-        0.9,
-        1.0,
-    ]
+    table = tables["confound"]
+    table.loc[table["check"] == "acquisition", ["value", "p_value"]] = [0.97, 0.01]
     found = sections(tables, {"synthetic": False, **config_sections()})
     assert found[0].title == "Confound alarm"
     assert found[0].alarm

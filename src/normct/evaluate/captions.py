@@ -14,5 +14,16 @@ FIGURES = {
     "the image, "
     "anterior is up.",
     "figure_6_4_samples": "Figure 6.4. Samples, continued.",
+    "figure_position": "Scores against slice position, in SD of healthy test slices: above the plain score of each "
+    "map, below the calibrated one. A blue line that is not flat is the confound: the score says where a slice lies. R² "
+    "is the share that position explains in patients left out of the fit.",
+    "figure_froc": "FROC: lesions found against false findings a healthy test scan, as the threshold is lowered. Left "
+    "the residual, right the calibrated map.",
+    "figure_forest": "AUROC by pathology and subtype with 95 % intervals over patients (none with one patient): the "
+    "best network with its plain and with its calibrated score, the statistical atlas, and fused.",
+    "figure_lambda": "The thesis's combined score over λ, with 95 % intervals over patients: λ = 0 is the head alone, "
+    "λ = 1 the residual alone.",
+    "figure_risk_coverage": "Risk and coverage: scans on the wrong side of the threshold as the unsure ones are left "
+    "out. The dot is the error of all scans; a curve that falls to the left says the uncertainty is worth something.",
     "figure_a_1_losses": "Figure A.1. Losses by epoch. The scales differ: the parts of a loss need weights.",
 }

@@ -41,7 +41,12 @@ def gain_table(summary: pd.DataFrame) -> Table | None:
 
     What scoring gains is read along a row, what a network gains down a column.
     """
-    columns = (("slice_healthy", "auroc"), ("slice_healthy", "aupr"), ("volume", "auroc"))
+    columns = (
+        ("slice_healthy", "auroc"),
+        ("slice_healthy", "aupr"),
+        ("slice_healthy", "aupr_gain"),
+        ("volume", "auroc"),
+    )
     rows, methods = [], methods_in(main_rows(summary, "slice_healthy", CALIBRATED))
     for method in methods:
         cells = []
@@ -53,14 +58,14 @@ def gain_table(summary: pd.DataFrame) -> Table | None:
         rows.append([label(method), *cells])
     if not rows:
         return None
-    names = ("Slice AUROC", "Slice AUPR", "Scan AUROC")
+    names = ("Slice AUROC", "Slice AUPR", "Slice AUPR gain", "Scan AUROC")
     return Table(
         "The same maps with the thesis's score (the statistical atlas: mean |z|) and with the calibrated "
         "one: smoothed, as z against held-out healthy scans, pooled and standardised by position. Slices: "
         "with a lesion against those of healthy scans. Fused: statistical atlas and networks together.",
         ["Method", *(f"{name}, {way}" for name in names for way in ("plain", "calibrated"))],
         rows,
-        [],
+        ["AUPR gain: (AUPR - prevalence) / (1 - prevalence), 0 for a guess and 1 at best."],
         blocks(methods),
     )
 

@@ -83,7 +83,11 @@ def position_figure(slices: Scores, confound: pd.DataFrame) -> Figure | None:
                 axes.set_visible(False)
                 continue
             entry = r2[(r2["method"] == method) & r2["score"].isin(names)]["value"]
-            known = f"\nR² {entry.iloc[0]:.2f}" if len(entry) and not np.isnan(entry.iloc[0]) else ""
+            known = (
+                f"\nR² {entry.iloc[0]:.2f}".replace("-", "−")
+                if len(entry) and not np.isnan(entry.iloc[0])
+                else ""
+            )
             _position_panel(
                 axes, slices.units, values, f"{label(method).replace(' with ', chr(10) + 'with ')}{known}"
             )
@@ -179,7 +183,7 @@ def forest_figure(pathology: pd.DataFrame, strata: pd.DataFrame) -> Figure | Non
         1, 2, figsize=(10.5, 0.55 * len(names) + 1.6), layout="constrained", sharey=True
     )
     titles = ("Slices with a lesion against healthy slices", "Whole scans against healthy scans")
-    for axes, (protocol, table), title in zip(grid, tables.items(), titles, strict=True):
+    for axes, table, title in zip(grid, tables.values(), titles, strict=True):
         for step, ((text, (method, score)), colour) in enumerate(zip(compared.items(), colours, strict=True)):
             part = table[(table["method"] == method) & (table["score"] == score)].drop_duplicates("name")
             part = part.set_index("name").reindex(names)
@@ -189,8 +193,7 @@ def forest_figure(pathology: pd.DataFrame, strata: pd.DataFrame) -> Figure | Non
         axes.axvline(0.5, color="#BBBBBB", linewidth=0.9, zorder=1)
         axes.set(xlim=(0, 1.02), xlabel="AUROC", title=title)
         axes.grid(axis="y", visible=False)
-        del protocol
-    shown = [f"  {n.split(': ', 1)[1]}" if ": " in n else label(n) for n in names]
+    shown = [f"of these {n.split(': ', 1)[1]}" if ": " in n else label(n) for n in names]
     grid[0].set_yticks(range(len(names)), shown)
     grid[0].invert_yaxis()
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)

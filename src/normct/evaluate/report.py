@@ -28,6 +28,13 @@ TABLES = (
     "cohort",
     "set_aside",
     "segmentation_summary",
+    "froc",
+    "strata",
+    "subgroups",
+    "confound",
+    "leaks",
+    "lambda",
+    "risk_coverage_summary",
 )
 PHOTOGRAPHIC = ("figure_6_3_samples", "figure_6_4_samples")
 """Figures made of pixels: embedded as PNG, the others as SVG."""

@@ -10,9 +10,6 @@ import pandas as pd
 from normct.common.registry import FUSED, METHODS, TRIVIAL, label
 
 PUBLISHED_BASELINES = ("vae_kl", "cevae")
-ALARM = 0.70
-"""AUROC of the acquisition baseline from which the cohort counts as confounded even without an interval."""
-
 _WHAT = {
     "slice_healthy": "slice-wise, against healthy scans",
     "slice": "slice-wise, against all other slices",
@@ -90,30 +87,6 @@ def on_calibrated(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) ->
     return f"{text}. The networks add {signed(gain)} to the atlas{span(low, high)}; {verdict}."
 
 
-def confound(summary: pd.DataFrame) -> tuple[str, bool]:
-    """Return the sentence on the acquisition baseline, and whether it is an alarm."""
-    rows = main_rows(summary, "volume")
-    row = rows[rows["method"] == "acquisition"]
-    if row.empty or np.isnan(row["auroc_mean"].iloc[0]):
-        why = "" if row.empty or not row["note"].iloc[0] else f" ({row['note'].iloc[0]})"
-        return f"Whether the groups differ in how they were scanned could not be tested{why}.", False
-    first = row.iloc[0]
-    value, low, high = first["auroc_mean"], first["auroc_low"], first["auroc_high"]
-    counts = f"{first['n_pos']:.0f} abnormal and {first['n_neg']:.0f} healthy"
-    figures = f"AUROC {number(value)}{span(low, high)}, {counts}"
-    if value >= ALARM or low > 0.5 or value <= 1 - ALARM or high < 0.5:
-        way = "higher" if value > 0.5 else "lower, so healthy scans are the unusual ones"
-        return (
-            "Confound alarm: slice thickness, noise, pitch and registration alone separate abnormal from "
-            "healthy test "
-            f"scans ({figures}; {way} for the abnormal). Every figure below may show how a scan was made "
-            f"rather than "
-            "what is in it.",
-            True,
-        )
-    return f"How the scans were acquired does not separate the groups on this cohort ({figures}).", False
-
-
 def against_trivial(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
     """Compare the best network with the best trivial baseline."""
     rows = main_rows(summary, protocol).dropna(subset=["auroc_mean"])
@@ -125,10 +98,10 @@ def against_trivial(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) 
     names = f"{label(best['method'])} {number(best['auroc_mean'])}, {label(rival['method'])} "
     names += f"{number(rival['auroc_mean'])}"
     start = f"AUROC, {_WHAT[protocol]}: "
+    rival_name = label(rival["method"])
+    rival_name = rival_name[:1].lower() + rival_name[1:]
     if best["auroc_mean"] <= rival["auroc_mean"]:
-        return (
-            f"{start}no network beats {label(rival['method']).lower()} on this cohort (best network {names})."
-        )
+        return f"{start}no network beats {rival_name} on this cohort (best network {names})."
     entry = paired[
         (paired["protocol"] == protocol)
         & (paired["method"] == best["method"])
