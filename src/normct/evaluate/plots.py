@@ -129,10 +129,11 @@ def froc_figure(curve: pd.DataFrame) -> Figure | None:
         axes.set_xticks([0, *RATES, 8, 16], ["0", "0.5", "1", "2", "4", "8", "16"])
         axes.minorticks_off()
         axes.set(xlim=(-0.01, 20), ylim=(-0.02, 1.02), title=title, xlabel="False findings a healthy scan")
-        if len(part):
-            axes.legend(loc="upper left", fontsize=8)
-        else:
+        if part.empty:
             axes.text(0.5, 0.5, "Not computed", ha="center", transform=axes.transAxes)
+    entries = dict(zip(*(grid[1].get_legend_handles_labels()[::-1]), strict=True))
+    entries = dict(zip(*(grid[0].get_legend_handles_labels()[::-1]), strict=True)) | entries
+    figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize=8)
     grid[0].set_ylabel("Lesions found")
     return figure
 
