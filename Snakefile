@@ -26,6 +26,7 @@ if BUNDLE is None:
 
 
 include: "workflow/rules/score.smk"
+include: "workflow/rules/score_bundle.smk"
 
 
 if BUNDLE is None:
@@ -45,7 +46,13 @@ rule all:
 rule score_new:
     """Score new scans with a frozen bundle: --config new=TABLE bundle=FOLDER."""
     input:
-        final_outputs() if BUNDLE else needs_bundle,
+        final_outputs() if BUNDLE and not RECALIBRATE else needs_bundle,
+
+
+rule recalibrate:
+    """A new bundle with a site's own scales and thresholds: --config healthy=TABLE bundle=FOLDER."""
+    input:
+        final_outputs() if RECALIBRATE else needs_bundle,
 
 
 onstart:

@@ -10,10 +10,12 @@ import pytest
 from normct.common.bundle import BundleError, bundle_paths, read_bundle_config, verify_bundle
 from normct.common.errors import NormctError
 from normct.common.files import read_json, sha256
+from normct.common.provenance import git_commit
 from normct.models import load_model
 from normct.score import copy_bundle as copying
-from normct.score.bundle import frozen_config, git_commit, model_card
+from normct.score.bundle import frozen_config
 from normct.score.copy_bundle import copy_bundle
+from normct.score.model_card import model_card
 from normct.score.verify_bundle import main as verify_main
 from score.score_case import CONFIG, NETWORKS
 

@@ -59,7 +59,7 @@ def test_dag_of_every_stage_builds(fresh):
     (fresh.folder / "seed.yaml").write_text("phantom: {seed: 99}\n")
     wanted = [t for stage in detection.STAGES for t in detection.targets(stage, "results_detection")]
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run",
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "-p",
          "--configfile", "configs/detection.yaml", "seed.yaml", "--", *wanted],
         cwd=fresh.folder, capture_output=True, text=True, check=False,
     )  # fmt: skip

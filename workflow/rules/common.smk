@@ -22,17 +22,26 @@ from normct.preprocess.skullstrip_engines import engine_faults
 try:
     validate_config(config, Path(workflow.basedir) / "workflow" / "schemas")
     BUNDLE = config.get("bundle")
+    # a table of a site's own healthy scans, that a frozen model is recalibrated with
+    RECALIBRATE = config.get("healthy")
     SYNTHETIC = BUNDLE is None and config["cohort"]["participants"] is None
-    if (BUNDLE is None) != (config.get("new") is None):
+    given = [key for key in ("new", "healthy") if config.get(key) is not None]
+    if len(given) != (0 if BUNDLE is None else 1):
         raise ConfigError(
-            "Scoring new scans takes both a table and a bundle:", ["--config new=TABLE bundle=FOLDER"]
+            "Frozen models take a bundle and one table:",
+            [
+                "to score new scans: --config new=TABLE bundle=FOLDER",
+                "to recalibrate: --config healthy=TABLE bundle=FOLDER",
+            ],
         )
     if BUNDLE:
         read_bundle_config(
             BUNDLE, config
         )  # refuses a bundle that is not whole or differs from the configuration
-        ROOT = f"{config['results_dir']}/new/{Path(config['new']).stem}"
-        PARTICIPANTS = load_participants(config["new"], config["cohort"], new=True)
+        TABLE = config[given[0]]
+        kind = "recalibrated" if RECALIBRATE else "new"
+        ROOT = f"{config['results_dir']}/{kind}/{Path(TABLE).stem}"
+        PARTICIPANTS = load_participants(TABLE, config["cohort"], new=True, calibrate=RECALIBRATE is not None)
     elif SYNTHETIC:
         ROOT = config["results_dir"]
         PARTICIPANTS = participants_from_rows(plan_rows(config["phantom"], ROOT), config["cohort"])
@@ -61,14 +70,15 @@ wildcard_constraints:
 
 def final_outputs() -> list[str]:
     """Return what `snakemake` makes when no target is named."""
+    if RECALIBRATE:
+        return [f"{ROOT}/{name}" for name in ("preprocess/quality.html", "score/bundle/bundle.json")]
     wanted = [
         "cohort/participants.tsv",
         "preprocess/quality.html",
         "score/slices.csv.gz",
         "handoff/index.html",
     ]
-    if BUNDLE is None:
-        wanted += ["score/bundle/bundle.json", "evaluate/report.html"]
+    wanted += ["score/bundle/bundle.json", "evaluate/report.html"] if BUNDLE is None else ["score/drift.html"]
     if SYNTHETIC:
         wanted += ["phantom/participants.tsv"]
     return [f"{ROOT}/{name}" for name in wanted] + nifti_slice_folders()
@@ -90,9 +100,10 @@ def listed(words: list[str]) -> str:
 
 
 def needs_bundle(wildcards):
-    """Refuse `score_new` without a bundle, in words."""
+    """Refuse `score_new` and `recalibrate` without a bundle, in words."""
     raise WorkflowError(
-        "score_new needs a frozen bundle: --config new=TABLE bundle=FOLDER (make bundle writes one)"
+        "score_new needs a frozen bundle: --config new=TABLE bundle=FOLDER (make bundle writes one);"
+        " recalibrate: --config healthy=TABLE bundle=FOLDER"
     )
 
 
@@ -121,6 +132,13 @@ def closing_words() -> int:
         lines += [f"Worklist:   {ROOT}/handoff/index.html"]
     if BUNDLE is None and (Path(ROOT) / "evaluate" / "report.html").is_file():
         lines += [f"Evaluation: {ROOT}/evaluate/report.html"]
+    for name, words in (("drift.html", "Drift:     "), ("bundle/bundle.json", "New bundle:")):
+        if BUNDLE and (Path(ROOT) / "score" / name).is_file():
+            lines += [f"{words} {Path(ROOT) / 'score' / name.removesuffix('/bundle.json')}"]
+    if RECALIBRATE and len(BY_ID) - len(aside) < 20:
+        lines += [
+            f"Only {len(BY_ID) - len(aside)} healthy scans: thresholds and percentiles are coarse; 20 or more wanted."
+        ]
     if (Path(ROOT) / "preprocess" / "quality.html").is_file():
         lines += [f"Quality:    {ROOT}/preprocess/quality.html"]
     if SYNTHETIC:

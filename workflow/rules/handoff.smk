@@ -40,7 +40,7 @@ def handoff_maps(wildcards) -> str:
 # the demo's name of config.yaml would call real scans synthetic
 HANDOFF_TITLE = HANDOFF["title"]
 if HANDOFF_TITLE == "NormCT demo (synthetic)" and not SYNTHETIC:
-    HANDOFF_TITLE = f"New scans: {Path(config['new']).stem}" if BUNDLE else "NormCT"
+    HANDOFF_TITLE = f"New scans: {Path(TABLE).stem}" if BUNDLE else "NormCT"
 
 HANDOFF_SHARED = {
     "method": HANDOFF["method"],

@@ -1,22 +1,24 @@
-"""score: inference, trivial baselines, calibration, combination, export, and the model bundle.
+"""score: inference, trivial baselines, calibration, combination and export.
 
-With BUNDLE set, weights, statistical atlas and calibration are the frozen ones and nothing is made anew.
+With BUNDLE set, weights, statistical atlas and calibration are the frozen ones and nothing is made anew; with
+RECALIBRATE too, reference and calibration are a site's own and go into a new bundle.
 """
 
 import json
 import shlex
 
-from normct.common.bundle import SECTIONS, bundle_paths, read_manifest
+from normct.common.bundle import bundle_paths, read_manifest
 
 FROZEN = bundle_paths(BUNDLE) if BUNDLE else None
+CALIBRATED_ELSEWHERE = bool(BUNDLE) and not RECALIBRATE
 # the settings that made the networks hold for scoring with them, whatever config.yaml says of training today
 SCORE_CONFIG = read_bundle_config(BUNDLE, config) if BUNDLE else config
 SCORE_METHODS = read_manifest(BUNDLE)["methods"] if BUNDLE else config["train"]["methods"]
 SCORE_SEEDS = read_manifest(BUNDLE)["seeds"] if BUNDLE else config["train"]["seeds"]
 STATISTICAL_ATLAS = str(FROZEN.statistical_atlas) if BUNDLE else f"{ROOT}/score/statistical_atlas.npz"
-REFERENCE = str(FROZEN.reference) if BUNDLE else f"{ROOT}/score/reference.npz"
+REFERENCE = str(FROZEN.reference) if CALIBRATED_ELSEWHERE else f"{ROOT}/score/reference.npz"
 REFERENCE_SUMS = f"{ROOT}/score/reference_sums.npz"
-CALIBRATION = str(FROZEN.calibration) if BUNDLE else f"{ROOT}/score/calibration.json"
+CALIBRATION = str(FROZEN.calibration) if CALIBRATED_ELSEWHERE else f"{ROOT}/score/calibration.json"
 
 
 def score_weights(method, seed) -> str:
@@ -61,7 +63,7 @@ def patient_of(subject) -> str:
 
 def own_scans(subject, made) -> list[str]:
     """Return the scans among `made`, which the reference is built from, that show the subject's patient."""
-    return [] if BUNDLE else [s for s in made if patient_of(s) == patient_of(subject)]
+    return [] if CALIBRATED_ELSEWHERE else [s for s in made if patient_of(s) == patient_of(subject)]
 
 
 def z_inputs(wildcards) -> dict:
@@ -147,7 +149,7 @@ rule score_combine:
     input:
         raw=f"{ROOT}/score/raw/{{subject}}.npz",
         pooled=f"{ROOT}/score/pooled/{{subject}}.npz",
-        left_out=[] if BUNDLE else f"{ROOT}/score/left_out.npz",
+        left_out=[] if CALIBRATED_ELSEWHERE else f"{ROOT}/score/left_out.npz",
         quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
         calibration=CALIBRATION,
     output:
@@ -169,7 +171,7 @@ rule score_combine:
         settings=json.dumps(
             {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")} | {"calibrated": POOL_SETTINGS}
         ),
-        left_out="" if BUNDLE else f"--left-out {ROOT}/score/left_out.npz",
+        left_out="" if CALIBRATED_ELSEWHERE else f"--left-out {ROOT}/score/left_out.npz",
         code=code("normct.score.combine"),
     shell:
         "python -m normct.score.combine {input.raw:q} {input.quality:q} {input.calibration:q} --row {params.row:q}"
@@ -199,26 +201,68 @@ rule score_export:
         " --slices {output.slices:q} --volumes {output.volumes:q} > {log:q} 2>&1"
 
 
-if BUNDLE:
+if not CALIBRATED_ELSEWHERE:
 
-    rule score_verify_bundle:
-        """Checksums of the frozen bundle, once, before any scan is scored with it."""
+    rule score_reference:
+        """What residual is usual at each voxel of a healthy brain, and how far it strays, from held-out healthy scans."""
         input:
-            manifest=str(FROZEN.manifest),
-            files=[str(FROZEN.folder / name) for name in read_manifest(BUNDLE)["files"]],
+            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
+            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
+            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS + STOPPERS),
         output:
-            f"{ROOT}/score/bundle_verified.json",
+            reference=REFERENCE,
+            sums=REFERENCE_SUMS,
         log:
-            f"{ROOT}/logs/score/verify_bundle.log",
+            f"{ROOT}/logs/score/reference.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 500 * attempt,
-            runtime=10,
+            mem_mb=lambda wc, attempt: 3000 * attempt,
+            runtime=60,
         params:
-            folder=str(FROZEN.folder),
-            code=code("normct.score.verify_bundle"),
+            score=f"{ROOT}/score",
+            preprocess=f"{ROOT}/preprocess",
+            calibrate=listed(CALIBRATORS),
+            stop=listed(STOPPERS),
+            patients=listed([patient_of(s) for s in CALIBRATORS]),
+            settings=json.dumps(REFERENCE_SETTINGS),
+            code=code("normct.score.build_reference"),
         shell:
-            "python -m normct.score.verify_bundle {params.folder:q} {output:q} > {log:q} 2>&1"
+            "python -m normct.score.build_reference {params.score:q} {params.preprocess:q}"
+            " --calibrate {params.calibrate} --stop {params.stop} --patients {params.patients}"
+            " --settings {params.settings:q} --reference {output.reference:q} --sums {output.sums:q} > {log:q} 2>&1"
+
+    rule score_calibrate:
+        """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""
+        input:
+            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS),
+            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
+            z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=CALIBRATORS),
+            pooled=expand(f"{ROOT}/score/pooled/{{subject}}.npz", subject=CALIBRATORS),
+            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS),
+            quality=expand(f"{ROOT}/preprocess/{{subject}}/quality.json", subject=CALIBRATORS),
+        output:
+            calibration=f"{ROOT}/score/calibration.json",
+            left_out=f"{ROOT}/score/left_out.npz",
+        log:
+            f"{ROOT}/logs/score/calibrate.log",
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt: 1000 * attempt,
+            runtime=60,
+        params:
+            folder=f"{ROOT}/score",
+            preprocess=f"{ROOT}/preprocess",
+            subjects=listed(CALIBRATORS),
+            patients=listed([patient_of(s) for s in CALIBRATORS]),
+            settings=json.dumps(
+                {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}
+                | {"calibrated": POOL_SETTINGS}
+            ),
+            code=code("normct.score.calibrate"),
+        shell:
+            "python -m normct.score.calibrate {params.folder:q} {output.calibration:q} --left-out {output.left_out:q}"
+            " --subjects {params.subjects} --patients {params.patients}"
+            " --preprocess {params.preprocess:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
 if not BUNDLE:
@@ -259,99 +303,3 @@ if not BUNDLE:
         shell:
             "python -m normct.score.statistical_atlas {params.folder:q} {output:q} --subjects {params.subjects}"
             " --cohort {params.cohort:q} --people {params.people:q} --settings {params.settings:q} > {log:q} 2>&1"
-
-    rule score_reference:
-        """What residual is usual at each voxel of a healthy brain, and how far it strays, from held-out healthy scans."""
-        input:
-            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
-            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
-            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS + STOPPERS),
-        output:
-            reference=REFERENCE,
-            sums=REFERENCE_SUMS,
-        log:
-            f"{ROOT}/logs/score/reference.log",
-        threads: 1
-        resources:
-            mem_mb=lambda wc, attempt: 3000 * attempt,
-            runtime=60,
-        params:
-            score=f"{ROOT}/score",
-            preprocess=f"{ROOT}/preprocess",
-            calibrate=listed(CALIBRATORS),
-            stop=listed(STOPPERS),
-            patients=listed([patient_of(s) for s in CALIBRATORS]),
-            settings=json.dumps(REFERENCE_SETTINGS),
-            code=code("normct.score.build_reference"),
-        shell:
-            "python -m normct.score.build_reference {params.score:q} {params.preprocess:q}"
-            " --calibrate {params.calibrate} --stop {params.stop} --patients {params.patients}"
-            " --settings {params.settings:q} --reference {output.reference:q} --sums {output.sums:q} > {log:q} 2>&1"
-
-    rule score_calibrate:
-        """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""
-        input:
-            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS),
-            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
-            z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=CALIBRATORS),
-            pooled=expand(f"{ROOT}/score/pooled/{{subject}}.npz", subject=CALIBRATORS),
-            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS),
-        output:
-            calibration=f"{ROOT}/score/calibration.json",
-            left_out=f"{ROOT}/score/left_out.npz",
-        log:
-            f"{ROOT}/logs/score/calibrate.log",
-        threads: 1
-        resources:
-            mem_mb=lambda wc, attempt: 1000 * attempt,
-            runtime=60,
-        params:
-            folder=f"{ROOT}/score",
-            preprocess=f"{ROOT}/preprocess",
-            subjects=listed(CALIBRATORS),
-            patients=listed([patient_of(s) for s in CALIBRATORS]),
-            settings=json.dumps(
-                {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}
-                | {"calibrated": POOL_SETTINGS}
-            ),
-            code=code("normct.score.calibrate"),
-        shell:
-            "python -m normct.score.calibrate {params.folder:q} {output.calibration:q} --left-out {output.left_out:q}"
-            " --subjects {params.subjects} --patients {params.patients}"
-            " --preprocess {params.preprocess:q} --settings {params.settings:q} > {log:q} 2>&1"
-
-    rule score_bundle:
-        """The model bundle: all that inference needs, with checksums, versions and a model card."""
-        input:
-            weights=[path for _, _, path in NETWORKS],
-            atlas=f"{ROOT}/preprocess/atlas/atlas.nii.gz",
-            atlas_mask=f"{ROOT}/preprocess/atlas/atlas_mask.nii.gz",
-            mean_brain=BUNDLED_MEAN,
-            statistical_atlas=STATISTICAL_ATLAS,
-            calibration=CALIBRATION,
-            reference=REFERENCE,
-        output:
-            f"{ROOT}/score/bundle/bundle.json",
-        log:
-            f"{ROOT}/logs/score/bundle.log",
-        threads: 1
-        resources:
-            mem_mb=lambda wc, attempt: 500 * attempt,
-            runtime=10,
-        params:
-            folder=f"{ROOT}/score/bundle",
-            networks=NETWORK_ARGUMENTS,
-            mean_brain=f"--mean-brain {shlex.join(BUNDLED_MEAN)}" if BUNDLED_MEAN else "",
-            settings=json.dumps(
-                {
-                    "config": {name: config[name] for name in SECTIONS},
-                    "synthetic": SYNTHETIC,
-                    "stop": sum(p.role == "stop" for p in PARTICIPANTS),
-                }
-            ),
-            code=code("normct.score.bundle"),
-        shell:
-            "python -m normct.score.bundle {params.folder:q} {params.networks} --atlas {input.atlas:q}"
-            " --atlas-mask {input.atlas_mask:q} {params.mean_brain} --statistical-atlas {input.statistical_atlas:q}"
-            " --calibration {input.calibration:q} --reference {input.reference:q}"
-            " --settings {params.settings:q} > {log:q} 2>&1"

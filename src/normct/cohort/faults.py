@@ -216,3 +216,18 @@ def semantic_faults(rows: list[Row], stat: bool, refuse: bool) -> list[str]:
                     )
                 )
     return faults
+
+
+def healthy_faults(rows: Iterable[Row]) -> list[str]:
+    """Return the rows that say a scan is not healthy: none such may set a site's thresholds."""
+    return [
+        row.fault("group", f"'{group}'; recalibration takes healthy scans only: take the row out")
+        for row in rows
+        if (group := row.values.get("group")) not in {None, "healthy"}
+    ]
+
+
+def unlabel(rows: Iterable[Row]) -> None:
+    """Forget labels: new scans are scored, whatever a table says they are."""
+    for row in rows:
+        row.values |= {"group": "unlabelled", "pathology": None, "lesion_mask": None, "split": None}

@@ -12,12 +12,20 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from normct.cohort.bids import LAYOUT, place_scans, subject_rows
-from normct.cohort.faults import Row, column_faults, readable, row_faults, semantic_faults
+from normct.cohort.faults import (
+    Row,
+    column_faults,
+    healthy_faults,
+    readable,
+    row_faults,
+    semantic_faults,
+    unlabel,
+)
 from normct.cohort.split import assign_roles, assign_splits
 from normct.common.errors import ConfigError
 
@@ -171,12 +179,6 @@ def _resolve(rows: list[Row], folder: str) -> None:
                 row.paths[column] = os.path.normpath(value if value.startswith("/") else f"{folder}/{value}")
 
 
-def _unlabel(rows: list[Row]) -> None:
-    """Forget labels: new scans are scored, whatever a table says they are."""
-    for row in rows:
-        row.values |= {"group": "unlabelled", "pathology": None, "lesion_mask": None, "split": None}
-
-
 def _participants(
     rows: list[Row], settings: Mapping[str, Any], new: bool
 ) -> tuple[list[Participant], list[str]]:
@@ -248,7 +250,9 @@ def _finish(
     return people
 
 
-def load_participants(path: str | Path, settings: Mapping[str, Any], new: bool = False) -> list[Participant]:
+def load_participants(
+    path: str | Path, settings: Mapping[str, Any], new: bool = False, calibrate: bool = False
+) -> list[Participant]:
     """Read a participants table or a BIDS directory.
 
     Parameters
@@ -260,6 +264,9 @@ def load_participants(path: str | Path, settings: Mapping[str, Any], new: bool =
     new : bool
         New scans for a frozen model: labels are ignored, every row is unlabelled, and a file that is
         missing or unreadable is set aside instead of refused.
+    calibrate : bool
+        New healthy scans that a frozen model is recalibrated with: as ``new``, but a row that names another
+        group is a fault, and every scan has the role ``calibrate``.
 
     Returns
     -------
@@ -272,12 +279,18 @@ def load_participants(path: str | Path, settings: Mapping[str, Any], new: bool =
         With every fault of the table: line, subject, column, what is wrong and what to do.
     """
     path = Path(path)
+    new = new or calibrate
     required = ["participant_id", "ct"] + ([] if new else ["group"])
     rows, faults = (_read_bids if path.is_dir() else _read_table)(path, required)
+    if calibrate:
+        faults += healthy_faults(rows)
     if new:
-        _unlabel(rows)
+        unlabel(rows)
     _resolve(rows, str(path if path.is_dir() else path.parent))
-    return _finish(rows, faults, settings, new, stat=True)
+    people = _finish(rows, faults, settings, new, stat=True)
+    if calibrate:
+        people = [replace(p, group="healthy", split="val", role="calibrate") for p in people]
+    return people
 
 
 def participants_from_rows(

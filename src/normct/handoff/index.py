@@ -17,10 +17,11 @@ from typing import Any
 
 from normct.common.cli import parser, run
 from normct.common.files import atomic, read_json, write_json
+from normct.common.provenance import git_commit
 from normct.common.registry import FUSED, METHODS, label
 from normct.handoff import history
 from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED, method_words, render
-from normct.handoff.provenance import git_commit, provenance
+from normct.handoff.provenance import provenance
 from normct.handoff.report_pdf import write_report
 from normct.handoff.sums import ZIP, write_sums, write_zip
 from normct.handoff.tables import write_csv, write_summary, write_tables

@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from normct.common.files import sha256
+from normct.common.provenance import versions
 
-PACKAGES = ("normct", "numpy", "scipy", "nibabel", "torch", "antspyx", "nipype", "snakemake")
 # values that are places on someone's disk
-PLACES = {"results_dir", "new", "bundle", "participants", "atlas"}
-
-
-def git_commit() -> str | None:
-    """Return the commit of the code, or None outside a checkout; ``-dirty`` when files differ from it."""
-    here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    try:
-        # an installed copy may lie inside somebody else's repository
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True, timeout=60
-        )
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        done = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that make results."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+PLACES = {"results_dir", "new", "healthy", "bundle", "participants", "atlas"}
 
 
 def without_places(config: Any) -> Any:

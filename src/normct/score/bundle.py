@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +12,10 @@ import numpy as np
 from normct.common.bundle import SECTIONS, bundle_paths, write_bundle
 from normct.common.cli import parser, run
 from normct.common.files import read_json
-from normct.common.registry import METHODS
+from normct.common.provenance import git_commit, versions
+from normct.score.model_card import model_card
 
 log = logging.getLogger(__name__)
-LIBRARIES = ("normct", "torch", "numpy", "scipy", "antspyx", "nibabel", "nipype", "safetensors")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide what inference computes."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def git_commit() -> str | None:
-    """Return the commit of this code, ``-dirty`` when it was changed since; None outside a checkout."""
-    here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    try:
-        # an installed copy may lie inside somebody else's repository
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True, timeout=20
-        )
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        done = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    commit = done.stdout.strip()
-    return commit if re.fullmatch("[0-9a-f]{40,64}(-dirty)?", commit) else None
 
 
 def frozen_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -54,62 +23,6 @@ def frozen_config(config: dict[str, Any]) -> dict[str, Any]:
     sections = json.loads(json.dumps({name: config[name] for name in SECTIONS}))
     sections["preprocess"].get("register", {})["atlas"] = None
     return sections
-
-
-def model_card(
-    name: str, config: dict[str, Any], training: dict[str, Any], calibration: dict[str, Any]
-) -> str:
-    """Return the model card in Markdown."""
-    methods = [METHODS[m] for m in training["methods"]]
-    seeds = ", ".join(map(str, training["seeds"]))
-    data = (
-        "a **synthetic** cohort (generated phantoms, no patients)"
-        if training["synthetic"]
-        else "head CT of one cohort"
-    )
-    score, head, n = config["score"], config["score"]["head"], calibration["n_healthy"]
-    warning, engine = calibration["warning"], config["preprocess"]["skullstrip"]["engine"]
-    lines = [
-        f"# Model card: {name}",
-        "",
-        "**Research use only.** Not a medical device; not for diagnosis, triage or treatment.",
-        "",
-        "## What it is",
-        "Networks that learnt healthy head CT and score what departs from it "
-        "(Venkatakrishnan 2020, arXiv 2011.05428), with the atlas, scales and thresholds that go with them.",
-        "",
-        "| method | seeds | source |",
-        "|---|---|---|",
-        *(f"| {m.label} (`{m.name}`) | {seeds} | {m.citation} |" for m in methods),
-        "",
-        f"Score: λ = {score['lambda']}, transforms: {score['transforms']}, head: {head['combine']} of its "
-        f"three probabilities, {head['anomaly']}. Skull stripping: {engine}.",
-        "",
-        "## Training data",
-        f"Trained on {data}. No abnormal scan was used.",
-        "",
-        "| healthy scans | number |",
-        "|---|---|",
-        f"| training | {training['scans']} ({training['slices']} usable slices) |",
-        f"| deciding when training stopped | {training['stop']} |",
-        f"| setting scales, thresholds and percentiles | {n} |",
-        "",
-        "## Intended use",
-        "Ranking unenhanced head CT of adults for research, where each result is looked at by a radiologist.",
-        "",
-        "## Limits",
-        *(["- The networks have seen no patient: figures show working machinery, nothing of disease."]
-          if training["synthetic"] else []),
-        *([f"- {warning[0].upper()}{warning[1:]}."] if warning else []),
-        f"- A percentile is a rank among {n} healthy scans and no finer than that.",
-        "- A scanner, slice thickness, reconstruction kernel or age group that training lacked can look "
-        "abnormal; compare with the `acquisition` baseline before believing a difference.",
-        "- A score that is not high does not exclude disease: small, skull-base, subarachnoid and thin "
-        "subdural findings are easily missed.",
-        "- Children, contrast-enhanced scans, and scans after surgery were not provided for.",
-        "",
-    ]  # fmt: skip
-    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -131,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--statistical-atlas", type=Path, required=True)
     arguments.add_argument("--calibration", type=Path, required=True)
     arguments.add_argument("--reference", type=Path, required=True)
+    arguments.add_argument("--evaluation", type=Path, help="folder of the evaluation's tables, for the card")
     arguments.add_argument(
         "--settings", type=json.loads, required=True, help="config sections, synthetic, stop (scans)"
     )
@@ -142,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     calibration = read_json(args.calibration)
     with np.load(args.statistical_atlas, allow_pickle=False) as content:
         counts = {key: int(content[key]) for key in ("scans", "slices")}
+        about = json.loads(str(content["trained_on"]))
     training = counts | {"stop": args.settings["stop"], "calibrate": calibration["n_healthy"],
                          "synthetic": args.settings["synthetic"]}  # fmt: skip
     inside, root = bundle_paths("."), Path()
@@ -169,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
         "commit": git_commit(),
         "training": training,
     }
-    card = model_card(name, config, training | {"methods": methods, "seeds": seeds}, calibration)
+    described = training | {"methods": methods, "seeds": seeds, "trained_on": about}
+    card = model_card(name, config, described, calibration, args.evaluation)
     write_bundle(args.out, fields, files, {"model_card.md": card})
     log.info("bundle of %d networks, %d files", len(args.network), len(files) + 1)
 

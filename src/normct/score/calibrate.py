@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
-from normct.common.files import write_json
+from normct.common.files import read_json, write_json
 from normct.common.slices import read_slices
 from normct.score.calibrate_z import add_calibrated
 from normct.score.calibrated import CalibratedSettings, write_left_out
@@ -171,6 +171,23 @@ def calibrate(
     }
 
 
+def quality_measures(records: Iterable[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return each quality measure of the accepted scans, sorted by itself: no row of it is one scan.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Content of ``quality.json``.
+    """
+    found: dict[str, list[float]] = {}
+    for record in records:
+        if record["verdict"] != "fail":
+            for name, value in record["measures"].items():
+                if isinstance(value, int | float):
+                    found.setdefault(name, []).append(float(value))
+    return {name: sorted(values) for name, values in sorted(found.items())}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     arguments = parser(__doc__, "normct.score.calibrate")
@@ -199,6 +216,8 @@ def main(argv: list[str] | None = None) -> None:
         result, raws=raws, pooled=pooled, patients=args.patients, maps=z_maps, settings=chosen
     )
     if args.preprocess:
+        records = [read_json(args.preprocess / subject / "quality.json") for subject in args.subjects]
+        result["quality"] = quality_measures(records)
         for part, read in ((result, maps), (result["calibrated"], z_maps)):
             slices = (read_slices(args.preprocess / subject / "slices.npz") for subject in args.subjects)
             part["false_findings"] = false_findings(zip(slices, read, strict=True), part["thresholds"])
