@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from normct.common.bundle import verify_bundle
+
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -63,7 +65,33 @@ def test_new_scans_are_scored_without_training(frozen):
     assert (root / "handoff" / "patients" / "sub-001" / "index.html").is_file()
     record = json.loads((root / "score" / "subjects" / "sub-001.json").read_text("utf-8"))
     assert record["volumes"]
+    assert "Too few scans to compare" in (root / "score" / "drift.html").read_text("utf-8")
+    assert "score/drift.html" in done.stderr
     assert not (frozen.folder / "out" / "train").exists()
+
+
+def test_a_site_recalibrates_and_goes_on_with_its_own_bundle(frozen):
+    rows = [f"sub-{n}\tscans with spaces é/{name}.nii.gz\thealthy" for n, name in
+            enumerate(("sub-icb001", "sub-healthytest001"), start=1)]  # fmt: skip
+    (frozen.folder / "own site.tsv").write_text(
+        "\n".join(["participant_id\tct\tgroup", *rows]) + "\n", "utf-8"
+    )
+    parent = bundle(frozen)
+    done = frozen.snakemake("recalibrate", "--config", "healthy=own site.tsv", f"bundle={parent}")
+    assert "Only 2 healthy scans" in done.stderr
+    made = "out/recalibrated/own site/score/bundle"
+    manifest = verify_bundle(frozen.folder / made)
+    assert manifest["name"] == "normct-own_site"
+    assert manifest["training"]["calibrate"] == 2
+    calibration = json.loads((frozen.folder / made / "calibration.json").read_text("utf-8"))
+    assert calibration["n_healthy"] == calibration["calibrated"]["n_scans"] == 2
+    assert len(calibration["quality"]["noise_hu"]) == 2
+    before = json.loads((frozen.folder / parent / "calibration.json").read_text("utf-8"))
+    assert calibration["thresholds"] != before["thresholds"]
+    assert not (frozen.folder / "out" / "train").exists()
+    new = table(frozen, "june.tsv", [("sub-001", "scans with spaces é/sub-icb001.nii.gz")])
+    scoring = frozen.snakemake("score_new", "--dry-run", "--config", f"new={new}", f"bundle={made}")
+    assert "score_drift" in scoring.stdout
 
 
 def test_a_differing_score_setting_is_refused(frozen):
