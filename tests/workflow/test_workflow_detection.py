@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from benchmarks import detection
 from benchmarks.detection_bars import Bar, measure, read_tables
+from snakemake.utils import update_config
 
 from normct.cohort.table import participants_from_rows
 from normct.common.config import validate_config
@@ -48,6 +51,17 @@ def test_rivals_get_at_least_our_methods_gradient_steps(config):
     train = config["train"]
     ours = [train[m]["epochs"] for m in train["methods"] if m not in {"vae_kl", "cevae"}]
     assert min(train["vae_kl"]["epochs"], train["cevae"]["epochs"]) >= max(ours)
+
+
+@pytest.mark.parametrize("name", ["cq500", "ctich"])
+def test_public_sets_get_the_same_methods_and_evaluation(config, name):
+    public = yaml.safe_load((REPOSITORY / "configs" / f"{name}.yaml").read_text("utf-8"))
+    merged = copy.deepcopy(config)
+    update_config(merged, public)
+    validate_config(merged, REPOSITORY / "workflow" / "schemas")
+    assert {key for key in config if merged[key] != config[key]} == {"results_dir", "cohort", "handoff"}
+    assert merged["cohort"]["participants"] == f"{name}/participants.tsv"
+    assert merged["results_dir"] not in {"results", config["results_dir"]}
 
 
 def test_dag_of_every_stage_builds(fresh):

@@ -6,7 +6,7 @@ import shlex
 from normct.common.bundle import SECTIONS, read_manifest
 
 # tables of the evaluation that the model card quotes
-CARD_TABLES = ["pathology"]
+CARD_TABLES = ["pathology", "subgroups"]
 
 if BUNDLE:
 

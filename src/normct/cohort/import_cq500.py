@@ -8,14 +8,13 @@ readers looked for nothing else: an infarct or a tumour may be among the ``healt
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from normct.cohort.public import bleed_label, read_csv, write_table
+from normct.cohort.public import bleed_label, command_line, read_csv, scan_row, write_table
 from normct.common import cli
 
-log = logging.getLogger(__name__)
 READERS = ("R1", "R2", "R3")
 BLEEDS = {
     "IPH": "intraparenchymal",
@@ -62,28 +61,17 @@ def import_cq500(folder: Path, out: Path) -> Path:
         match = re.match(r"CQ500-?CT-?(\d+)(?!\d)", path.name)
         if path.is_dir() and match:
             scans.setdefault(int(match[1]), path)  # the outer folder sorts first
-    rows, missing = [], 0
-    for read in reads:
-        number = re.search(r"(\d+)\s*$", read["name"])
-        if number is None or int(number[1]) not in scans:
-            missing += 1
-            continue
-        name = f"CQ500CT{int(number[1])}"
-        rows.append(
-            {"participant_id": f"sub-{name}", "ct": str(scans[int(number[1])]), "patient": name} | label(read)
-        )
-    if missing:
-        log.warning("%d scans of reads.csv are not in the folder (not downloaded, or still zipped?)", missing)
-    return write_table(rows, out)
+
+    def found() -> Iterator[dict[str, str] | None]:
+        for read in reads:
+            number = re.search(r"(\d+)\s*$", read["name"])
+            scan = scans.get(int(number[1])) if number else None
+            yield scan_row(f"CQ500CT{int(number[1])}", scan, **label(read)) if number and scan else None
+
+    return write_table(found(), out, "reads.csv")
 
 
-def main(argv: list[str] | None) -> None:
-    """Command line."""
-    parser = cli.parser(__doc__, "normct.cohort.import_cq500")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the unpacked set, with reads.csv")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write participants.tsv into")
-    args = parser.parse_args(argv)
-    print(import_cq500(args.folder, args.out))
+main = command_line(__doc__, "normct.cohort.import_cq500", import_cq500)
 
 
 if __name__ == "__main__":

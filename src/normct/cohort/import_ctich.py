@@ -9,15 +9,22 @@ slice is ``abnormal``; with a fracture only ``unlabelled``, neither trained on n
 from __future__ import annotations
 
 import csv
-import logging
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
-from normct.cohort.public import EXTRA_AXIAL, INTRA_AXIAL, bleed_label, read_csv, write_table
+from normct.cohort.public import (
+    EXTRA_AXIAL,
+    INTRA_AXIAL,
+    bleed_label,
+    command_line,
+    read_csv,
+    scan_row,
+    write_table,
+)
 from normct.common import cli
 
-log = logging.getLogger(__name__)
 TYPES = (*INTRA_AXIAL, *EXTRA_AXIAL)
 FRACTURE = "Fracture_Yes_No"
 
@@ -72,35 +79,31 @@ def import_ctich(folder: Path, out: Path) -> Path:
     for line in read_csv(diagnoses, ["PatientNumber", *titles.values(), FRACTURE]):
         slices[int(float(line["PatientNumber"]))].append(line)
     demographics = read_demographics(folder / "patient_demographics.csv")
-    rows, missing = [], 0
-    for number, lines in sorted(slices.items()):
-        scan = _scan(folder / "ct_scans", number)
-        if scan is None:
-            missing += 1
-            continue
-        evidence = {kind: sum(line[title].strip() == "1" for line in lines) for kind, title in titles.items()}
-        row = {"participant_id": f"sub-CTICH{number:03d}", "ct": str(scan), "patient": f"CTICH{number:03d}"}
-        row |= demographics.get(number, {})
-        if any(evidence.values()):
-            pathology, subtype = bleed_label(evidence)
-            mask = _scan(folder / "masks", number)
-            row |= {"group": "abnormal", "pathology": pathology, "subtype": subtype}
-            row["lesion_mask"] = str(mask) if mask else "n/a"
-        else:
-            row["group"] = "unlabelled" if any(line[FRACTURE].strip() == "1" for line in lines) else "healthy"
-        rows.append(row)
-    if missing:
-        log.warning("%d scans of %s are not in ct_scans", missing, diagnoses.name)
-    return write_table(rows, out)
+
+    def found() -> Iterator[dict[str, str] | None]:
+        for number, lines in sorted(slices.items()):
+            scan = _scan(folder / "ct_scans", number)
+            if scan is None:
+                yield None
+                continue
+            row = scan_row(f"CTICH{number:03d}", scan, **demographics.get(number, {}))
+            evidence = {
+                kind: sum(line[title].strip() == "1" for line in lines) for kind, title in titles.items()
+            }
+            if any(evidence.values()):
+                pathology, subtype = bleed_label(evidence)
+                mask = _scan(folder / "masks", number)
+                row |= {"group": "abnormal", "pathology": pathology, "subtype": subtype}
+                row["lesion_mask"] = str(mask) if mask else "n/a"
+            else:
+                fractured = any(line[FRACTURE].strip() == "1" for line in lines)
+                row["group"] = "unlabelled" if fractured else "healthy"
+            yield row
+
+    return write_table(found(), out, diagnoses.name)
 
 
-def main(argv: list[str] | None) -> None:
-    """Command line."""
-    parser = cli.parser(__doc__, "normct.cohort.import_ctich")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the unpacked set")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write participants.tsv into")
-    args = parser.parse_args(argv)
-    print(import_ctich(args.folder, args.out))
+main = command_line(__doc__, "normct.cohort.import_ctich", import_ctich)
 
 
 if __name__ == "__main__":

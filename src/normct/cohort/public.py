@@ -1,13 +1,14 @@
-"""What the importers of public sets share: bleed types to the thesis's labels, and writing the table."""
+"""What the importers of public sets share: labels of bleeds, reading, writing the table, the command line."""
 
 from __future__ import annotations
 
 import csv
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from normct.common import cli
 from normct.common.errors import ConfigError
 from normct.common.files import atomic
 
@@ -51,14 +52,34 @@ def read_csv(path: Path, needed: list[str]) -> list[dict[str, str]]:
         return list(reader)
 
 
-def write_table(rows: list[dict[str, str]], out: Path) -> Path:
+def scan_row(name: str, scan: Path, **columns: str) -> dict[str, str]:
+    """Return a row of the table: the set's own name is ID and patient, for a scan is a patient there."""
+    return {"participant_id": f"sub-{name}", "ct": str(scan), "patient": name, **columns}
+
+
+def write_table(found: Iterable[dict[str, str] | None], out: Path, source: str) -> Path:
     """Write ``participants.tsv`` into ``out``, paths from there; say how many scans of each group there are.
+
+    Parameters
+    ----------
+    found : iterable of dict or None
+        A row a scan; None for a scan of ``source`` that is not on disk.
+    out : Path
+        Folder of the table.
+    source : str
+        File of the set that lists its scans.
 
     Raises
     ------
     ConfigError
         Where no scan was found.
     """
+    listed = list(found)
+    rows = [row for row in listed if row is not None]
+    if missing := len(listed) - len(rows):
+        log.warning(
+            "%d scans of %s are not in the folder (not downloaded, or still zipped?)", missing, source
+        )
     if not rows:
         raise ConfigError(
             "The data set is not laid out as published:", ["no scan of its table was found on disk"]
@@ -74,3 +95,18 @@ def write_table(rows: list[dict[str, str]], out: Path) -> Path:
     for group in ("healthy", "abnormal", "unlabelled"):
         log.info("%d %s", sum(row["group"] == group for row in rows), group)
     return out / "participants.tsv"
+
+
+def command_line(
+    doc: str | None, program: str, importer: Callable[[Path, Path], Path]
+) -> Callable[[list[str] | None], None]:
+    """Return the command line of an importer: DIR OUT, prints the table's path."""
+
+    def main(argv: list[str] | None) -> None:
+        parser = cli.parser(doc, program)
+        parser.add_argument("folder", type=Path, metavar="DIR", help="the unpacked set")
+        parser.add_argument("out", type=Path, metavar="OUT", help="folder to write participants.tsv into")
+        args = parser.parse_args(argv)
+        print(importer(args.folder, args.out))
+
+    return main
