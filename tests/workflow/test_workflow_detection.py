@@ -147,9 +147,14 @@ def tables(folder: Path, **changes: float) -> Path:
         for m, s in (("fused", "fused"), ("vae_kl", "thesis"))
     ]
     confound += [
-        {"check": c, "method": m, "score": m, "value": x, "value_low": 0.5, "value_high": 0.8, "detail": "A"}
+        {"check": c, "method": m, "score": k, "value": x, "value_low": 0.5, "value_high": 0.8, "detail": "A"}
         for c in ("scanner", "slice_thickness")
-        for m, x in (("fused", v["scanner"]), ("other", 0.4))
+        for m, k, x in (
+            ("fused", "fused", v["scanner"]),
+            ("vae_kl", "thesis", 0.9),
+            ("denoising", "calibrated", 0.4),
+            ("acquisition", "trivial", 1.0),
+        )
     ]
     strata = [
         auroc | {"kind": "subtype", "stratum": "bleed: subdural", "protocol": p}
@@ -179,6 +184,8 @@ def test_bars_hold_where_every_limit_is_kept(tmp_path):
     assert by_name["fused_aupr_gain"].low == pytest.approx(0.1 / 0.8)
     assert "denoising" in by_name["network_over_published"].what  # vae_kl is better, and a rival
     assert by_name["position_r2_vae_kl"].holds is None
+    assert (by_name["no_scanner"].value, by_name["no_scanner_thesis"].value) == (0.69, 0.9)
+    assert by_name["no_scanner_thesis"].holds is None
 
 
 @pytest.mark.parametrize(
