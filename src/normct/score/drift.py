@@ -93,7 +93,9 @@ class Comparison:
         """What that means, in words."""
         n, m = len(self.batch), len(self.calibration)
         if not self.tested:
-            return f"{n} scans here and {m} in the calibration set: at least {FEWEST} of each are needed to compare."
+            return (
+                f"{n} here and {m} in the calibration set: at least {FEWEST} of each are needed to compare."
+            )
         medians = f"median {np.median(self.batch):.4g} here, {np.median(self.calibration):.4g} in the calibration set"
         chance = (
             f"a scan of this batch lies above one of the calibration set in {100 * self.above:.0f} % of pairs"
