@@ -12,12 +12,14 @@ from textwrap import dedent
 
 import pytest
 
+from normct.common.bundle import read_manifest
 from normct.common.files import read_json
 from normct.score.copy_bundle import copy_bundle
 from score.score_case import CONFIG, ROLES, SCORE, write_cohort
 
 pytestmark = pytest.mark.slow
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "score.smk"
+MORE = RULES.with_name("score_bundle.smk")
 HARNESS = """
 import json, shlex, sys
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
 
 BUNDLE, SYNTHETIC, ROOT = config.get("bundle"), True, config["root"]
+RECALIBRATE, TABLE = config.get("healthy"), "march.tsv"
 PARTICIPANTS = [
     SimpleNamespace(participant_id=i, role=r, group="healthy", pathology=None, patient=i, age=50, scanner="A",
                     split={{"test": "test", "train": "train", "unlabelled": None}}.get(r, "val"))
@@ -36,13 +39,14 @@ BY_ID = {{p.participant_id: p for p in PARTICIPANTS}}
 shell.prefix(f"export PATH={{str(Path(sys.executable).parent)!r}}:$PATH; set -euo pipefail; ")
 wildcard_constraints: subject="sub-[A-Za-z0-9]+"
 include: {rules!r}
+include: {more!r}
 """
 ONE_NETWORK = CONFIG | {"train": CONFIG["train"] | {"methods": ["multitask_pretrained"], "seeds": [1]}}
 
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> str:
     """Run the rules in a folder and return what Snakemake says."""
-    (folder / "Snakefile").write_text(dedent(HARNESS.format(rules=str(RULES))))
+    (folder / "Snakefile").write_text(dedent(HARNESS.format(rules=str(RULES), more=str(MORE))))
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config.json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(RULES.parents[2] / "src")}
@@ -55,6 +59,9 @@ def snakemake(folder: Path, config: dict, *arguments: str) -> str:
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rules")
     write_cohort(folder / "R")
+    (folder / "R/evaluate").mkdir()
+    for name in ("pathology", "subgroups"):
+        (folder / f"R/evaluate/{name}.csv").write_text("method,score,members,kind,protocol,pathology\n")
     roles = {s: role for s, role in ROLES.items() if s != "sub-t2"}
     config = ONE_NETWORK | {"root": "R", "roles": roles}
     snakemake(folder, config, "R/score/slices.csv.gz", "R/score/bundle/bundle.json")
@@ -99,10 +106,30 @@ def test_bundle_mode_scores_a_new_scan_as_fresh_mode_did(finished):
     }
     # another training section must not matter: nothing is trained
     frozen |= {"train": {"methods": ["cevae"], "seeds": [7], "multitask": {"max_shift": 3}}}
-    said = snakemake(folder, frozen, "new/score/slices.csv.gz")
+    said = snakemake(folder, frozen, "new/score/slices.csv.gz", "new/score/drift.html")
     assert "score_verify_bundle" in said
     assert "score_calibrate" not in said
     assert "score_atlas" not in said
     theirs = read_json(folder / "R/score/subjects/sub-x1.json")["volumes"]
     assert read_json(folder / "new/score/subjects/sub-new.json")["volumes"] == theirs
     assert len((folder / "new/score/volumes.csv").read_text().splitlines()) == 1 + len(theirs)
+    assert "Too few scans to compare" in (folder / "new/score/drift.html").read_text("utf-8")
+
+
+def test_recalibration_makes_a_bundle_that_scores(finished):
+    folder, config = finished
+    parent = folder / "R/score/bundle"
+    for subject in ("sub-c1", "sub-x1"):
+        shutil.copytree(folder / f"R/preprocess/{subject}", folder / f"site/preprocess/{subject}")
+    frozen = config | {"root": "site", "bundle": "R/score/bundle", "healthy": "march.tsv"}
+    frozen |= {"roles": {"sub-c1": "calibrate", "sub-x1": "calibrate"}}
+    said = snakemake(folder, frozen, "site/score/bundle/bundle.json")
+    assert "score_recalibrate" in said
+    assert "score_atlas" not in said
+    manifest, old = read_manifest(folder / "site/score/bundle"), read_manifest(parent)
+    assert manifest["name"] == "tiny-march"
+    same = {n for n in old["files"] if manifest["files"][n] == old["files"][n]}
+    assert set(old["files"]) - same == {"calibration.json", "reference.npz", "model_card.md"}
+    calibration = read_json(folder / "site/score/calibration.json")
+    assert calibration["n_healthy"] == 2
+    assert calibration["healthy"] != read_json(folder / "R/score/calibration.json")["healthy"]

@@ -79,7 +79,7 @@ def test_a_site_recalibrates_and_goes_on_with_its_own_bundle(frozen):
     parent = bundle(frozen)
     done = frozen.snakemake("recalibrate", "--config", "healthy=own site.tsv", f"bundle={parent}")
     assert "Only 2 healthy scans" in done.stderr
-    made = "out/recalibrated/own site/score/bundle"
+    made = "out/recalibrated/own_site/score/bundle"  # no blank in a path that a shell sees
     manifest = verify_bundle(frozen.folder / made)
     assert manifest["name"] == "normct-own_site"
     assert manifest["training"]["calibrate"] == 2

@@ -53,10 +53,10 @@ def rules(text: str) -> dict[str, int]:
 
 
 def test_frozen_weights_and_new_scales_only(site):
-    (site.folder / "own.tsv").write_text(
+    (site.folder / "our own.tsv").write_text(
         "participant_id\tct\tgroup\nsub-1\tone.nii.gz\thealthy\nsub-2\ttwo.nii.gz\thealthy\n"
     )
-    done = site.snakemake("recalibrate", "--dry-run", "-p", "--config", "healthy=own.tsv", "bundle=b")
+    done = site.snakemake("recalibrate", "--dry-run", "-p", "--config", "healthy=our own.tsv", "bundle=b")
     counts = rules(done.stdout)
     for rule in ("preprocess_slices", "score_infer", "score_zmap"):
         assert counts[rule] == 2, rule
@@ -64,15 +64,15 @@ def test_frozen_weights_and_new_scales_only(site):
         assert counts[rule] == 1, rule
     assert not [r for r in counts if r.startswith(("train_", "phantom", "evaluate", "handoff"))]
     assert not {"score_atlas", "score_bundle", "preprocess_atlas"} & set(counts)
-    assert "out/recalibrated/own/score/bundle" in done.stdout
+    assert "out/recalibrated/our_own/score/bundle" in done.stdout
     assert "--own sub-1" in done.stdout  # a scan that sets the scales is scored without itself
     assert "--role calibrate" in done.stdout
 
-    scoring = site.snakemake("score_new", "--dry-run", "--config", "new=own.tsv", "bundle=b")
+    scoring = site.snakemake("score_new", "--dry-run", "--config", "new=our own.tsv", "bundle=b")
     counts = rules(scoring.stdout)
     assert counts["score_drift"] == 1
     assert not {"score_reference", "score_calibrate", "score_recalibrate"} & set(counts)
-    assert "out/new/own/score/drift.html" in scoring.stdout
+    assert "out/new/our_own/score/drift.html" in scoring.stdout
 
 
 def test_scans_that_are_not_healthy_are_refused(site):

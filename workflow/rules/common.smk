@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -40,7 +41,8 @@ try:
         )  # refuses a bundle that is not whole or differs from the configuration
         TABLE = config[given[0]]
         kind = "recalibrated" if RECALIBRATE else "new"
-        ROOT = f"{config['results_dir']}/{kind}/{Path(TABLE).stem}"
+        # a blank in a table's name must not reach a shell
+        ROOT = f"{config['results_dir']}/{kind}/{re.sub('[^A-Za-z0-9_.-]+', '_', Path(TABLE).stem)}"
         PARTICIPANTS = load_participants(TABLE, config["cohort"], new=True, calibrate=RECALIBRATE is not None)
     elif SYNTHETIC:
         ROOT = config["results_dir"]
