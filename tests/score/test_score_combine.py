@@ -142,16 +142,30 @@ def test_export_has_usable_slices_only_and_stable_bytes(scored, tmp_path):
 
 def test_percentile_by_hand_with_ties():
     healthy = [1.0, 2.0, 2.0, 3.0]
-    assert standing(2.0, healthy) == {"rank": 1, "n_healthy": 4, "percentile": 20, "higher_than_all": False}
+    assert standing(2.0, healthy) == {"rank": 1, "n_healthy": 4, "percentile": 20, "higher_than_all": False,
+                                      "percentile_low": 0, "percentile_high": 81}  # fmt: skip
     assert standing(3.0, healthy)["higher_than_all"] is False
-    assert standing(3.5, healthy) == {"rank": 4, "n_healthy": 4, "percentile": 80, "higher_than_all": True}
+    assert standing(3.5, healthy) == {"rank": 4, "n_healthy": 4, "percentile": 80, "higher_than_all": True,
+                                      "percentile_low": 39, "percentile_high": 100}  # fmt: skip
     assert standing(0.0, healthy)["percentile"] == 0
     assert standing(3.0, healthy, own=True) == {
         "rank": 3, "n_healthy": 3, "percentile": 75, "higher_than_all": True,
+        "percentile_low": 29, "percentile_high": 100,
     }  # fmt: skip
     assert standing(1.0, [], own=False) == {
         "rank": 0, "n_healthy": 0, "percentile": None, "higher_than_all": False,
+        "percentile_low": None, "percentile_high": None,
     }  # fmt: skip
+
+
+def test_percentile_interval_against_scipy():
+    from scipy.stats import binomtest
+
+    for rank, n in ((0, 5), (3, 24), (24, 24), (12, 300)):
+        found = standing(rank - 0.5, list(range(n)))
+        exact = binomtest(rank, n).proportion_ci(method="exact")
+        assert found["percentile_low"] <= 100 * exact.low < found["percentile_low"] + 1
+        assert found["percentile_high"] - 1 < 100 * exact.high <= found["percentile_high"]
 
 
 def test_percentile_has_no_more_digits_than_scans_allow():

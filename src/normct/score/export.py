@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 SLICES = ("participant_id", "z", "method", "score", "seed", "value", "brain_pixels", "lesion_pixels", "group",
           "pathology", "split")  # fmt: skip
 VOLUMES = ("participant_id", "method", "score", "seed", "value", "rank", "n_healthy", "percentile",
-           "higher_than_all", "uncertainty", "uncertainty_of", "group", "pathology", "split")  # fmt: skip
+           "percentile_low", "percentile_high", "higher_than_all", "uncertainty", "uncertainty_of", "group",
+           "pathology", "split")  # fmt: skip
 
 
 def export(folder: Path, subjects: Iterable[str], slices: Path, volumes: Path) -> int:
