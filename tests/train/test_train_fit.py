@@ -78,7 +78,7 @@ def test_each_method_learns_and_writes_everything(method, data, stage1, tmp_path
     history = pd.read_csv(out / "history.csv")
     assert history["epoch"].tolist() == [1, 2]
     # the multi-task loss moves with ε, the adversarial one with its other player
-    measure = "train_rec" if method in ("multitask_pretrained", "aae") else "train_loss"
+    measure = "train_rec" if method in ("multitask", "multitask_pretrained", "aae") else "train_loss"
     assert history[measure].iloc[1] < history[measure].iloc[0]
     report = read_json(out / "training.json")
     assert report["trained_on"] == {"train": ["sub-train"], "stop": ["sub-stop"]}
@@ -95,7 +95,7 @@ def test_each_method_learns_and_writes_everything(method, data, stage1, tmp_path
     lines = [line for line in capsys.readouterr().out.splitlines() if ": epoch " in line]
     assert len(lines) == 2
     assert "slices/s" in lines[0]
-    if method == "multitask_pretrained":
+    if method.startswith("multitask"):
         assert report["objective"]["epsilon"] > 1
     if method not in ("context_restoration", "denoising"):
         assert history["val_active_channels"].between(0, 1).all()
