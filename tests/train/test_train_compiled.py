@@ -13,6 +13,7 @@ from factories import METHOD_SETTINGS
 from normct.common.errors import NormctError
 from normct.common.files import read_json
 from normct.models import build_model
+from normct.pretext.geometry import identity, transform
 from normct.train import compiled
 from normct.train import fit as fit_module
 from normct.train.compiled import Stance, choose_mode, fastest
@@ -23,8 +24,42 @@ from train.train_case import OWN, settings, write_packed
 NETWORK = {"width": 2, "latent": 4, "in_channels": 1}
 
 
+class Small(torch.nn.Module):
+    """One block of the network, with its names."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 4, 2, 1), torch.nn.BatchNorm2d(2))
+
+    def encode(self, x):
+        return torch.nn.functional.leaky_relu(self.encoder(x), 0.1)
+
+
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_it_trains_the_same_and_resumes_exactly(tmp_path, monkeypatch, capsys):
+def test_compiled_code_computes_the_same_under_the_same_names():
+    torch.manual_seed(0)
+    model, x = Small(), torch.rand(4, 1, 16, 16)
+    twin = copy.deepcopy(model)
+    compiled.compile_parts(twin, "default")
+    assert list(twin.state_dict()) == list(model.state_dict())
+    for network in (model, twin):
+        network.encode(x).square().sum().backward()
+    for (name, mine), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, rtol=1e-3, atol=1e-3), name
+    assert torch.allclose(model.encoder[1].running_mean, twin.encoder[1].running_mean)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Graphs as for real, run by PyTorch's own kernels: generating code for a whole network takes a minute."""
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, mode, dynamic: compile_(f, backend="aot_eager", dynamic=dynamic)
+    )
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: name)
+
+
+def test_compiled_it_trains_the_same_and_resumes_exactly(tmp_path, monkeypatch, capsys, traced):
     data, chosen = write_packed(tmp_path / "data", slices=44), settings(epochs=2, compile=True)
     fit("vae_kl", 0, data, tmp_path / "eager" / "s", settings(epochs=2))
     fit("vae_kl", 0, data, tmp_path / "whole" / "s", chosen)
@@ -100,21 +135,25 @@ def test_measuring_leaves_network_and_objective_alone(monkeypatch):
     assert objective.state()["sum_cross_entropy"] == 0
 
 
-def test_whole_training_batches_alone_run_compiled_code():
-    ran = []
+def test_whole_training_batches_alone_run_compiled_code(monkeypatch):
+    ran, compile_ = [], torch.compile
 
     def backend(graph, inputs):
-        ran.append(inputs)
-        return graph.forward
+        def run(*arguments):
+            ran.append(len(arguments))
+            return graph.forward(*arguments)
 
-    layer = torch.nn.Linear(2, 2)
-    layer.compile(backend=backend)
-    stance = Stance("default", 8)
-    for slices, training in ((8, False), (5, True), (8, True)):
+        return run
+
+    monkeypatch.setattr(torch, "compile", lambda f, **more: compile_(f, backend=backend, dynamic=False))
+    model, stance = build_model(NETWORK), Stance("default", 4)
+    compiled.compile_parts(model, "default")
+    for slices, training in ((4, True), (4, False), (3, True), (4, True)):
         before = len(ran)
         with stance(slices, training=training):
-            layer(torch.ones(slices, 2))
-        assert (len(ran) > before) == (slices == 8 and training)
+            model.decode(model.encode(torch.rand(slices, 1, 128, 128))[0])
+        assert len(ran) - before == (2 if slices == 4 and training else 0)
+    assert "decoder.0.0.weight" in model.state_dict()
 
 
 @pytest.mark.parametrize("method", list(OBJECTIVES))
@@ -122,8 +161,8 @@ def test_no_objective_asks_for_a_value_in_the_loop(method):
     """On a GPU every .item(), .tolist() or nonzero() would wait for all that is queued."""
     objective = OBJECTIVES[method](METHOD_SETTINGS[method])
     model = build_model(objective.network(NETWORK))
+    transform(torch.zeros(1, 1, 128, 128), identity())  # its tables are made once, before the loop
     with FakeTensorMode(allow_non_fake_inputs=True):  # tensors without values: asking for one raises
-        model = copy.deepcopy(model)
         images, masks = torch.rand(4, 1, 128, 128), torch.ones(4, 128, 128, dtype=torch.bool)
         result = objective(model, images, masks, torch.Generator().manual_seed(0), False)
         assert result.loss.shape == ()

@@ -73,11 +73,15 @@ def eager() -> Iterator[None]:
         yield
 
 
+PARTS = ("encode", "latent", "decode", "decode_gaussian", "forward")
+"""What objectives call of a network. Methods rather than modules: the weights keep their names."""
+
+
 def compile_parts(model: nn.Module, mode: str) -> None:
-    """Compile encoder and decoder, or the whole network where it has none, in place."""
-    parts = [getattr(model, name) for name in ("encoder", "decoder") if hasattr(model, name)] or [model]
-    for part in parts:
-        part.compile(mode=mode, dynamic=False)
+    """Compile what objectives call of a network, in place."""
+    for name in PARTS:
+        if hasattr(model, name):
+            setattr(model, name, torch.compile(getattr(model, name), mode=mode, dynamic=False))
 
 
 def choose_mode(
