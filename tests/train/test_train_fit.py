@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -173,7 +174,24 @@ def test_cuda_is_not_silently_replaced(monkeypatch):
         choose_device("cuda")
     assert choose_device("auto") == "cpu"
     assert choose_precision("32-true", "cpu") == "32-true"
-    assert choose_precision("auto", "cpu") in ("32-true", "bf16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"),
+    [(False, False, "32-true"), (True, False, "bf16-mixed"), (False, True, "bf16-mixed")],
+)
+def test_bf16_on_a_cpu_only_where_it_is_native(monkeypatch, avx512, amx, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert choose_precision("auto", "cpu") == expected
+    assert choose_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no /proc/cpuinfo to compare with")
+def test_this_processor_is_judged_by_its_flags():
+    flags = Path("/proc/cpuinfo").read_text().split()
+    native = "avx512_bf16" in flags or ("amx_bf16" in flags and "amx_tile" in flags)
+    assert choose_precision("auto", "cpu") == ("bf16-mixed" if native else "32-true")
 
 
 def command(method, data, out, chosen, init, seconds):
