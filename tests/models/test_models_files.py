@@ -63,7 +63,10 @@ def test_weights_of_another_network(tmp_path):
     assert load_file(tmp_path / "m")
 
 
-@pytest.mark.parametrize("network", [{"architecture": "transformer"}, {"depth": 3}])
+@pytest.mark.parametrize(
+    "network",
+    [{"architecture": "transformer"}, {"depth": 3}, {"architecture": "dropout_autoencoder", "depth": 3}],
+)
 def test_unknown_networks(network):
     with pytest.raises(ModelFileError, match="unknown"):
         build_model(network)

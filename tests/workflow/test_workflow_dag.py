@@ -25,6 +25,20 @@ def test_dry_run_names_every_stage(fresh):
     assert not (fresh.folder / "out").exists()
 
 
+def test_a_training_over_several_gpus_asks_for_as_many(fresh):
+    config = fresh.folder / "tiny.yaml"
+    config.write_text(config.read_text().replace("train:\n", "train:\n  devices: 2\n  compile: false\n", 1))
+    done = fresh.snakemake("--dry-run", "--cores", "4")
+    jobs = [
+        job for job in done.stdout.split("\n\n") if "rule train_stage1:" in job or "rule train_method:" in job
+    ]
+    assert jobs
+    for job in jobs:
+        assert "gpu=2" in job
+        assert "threads: 2" in job
+        assert '"devices": 2' in job or "Shell command" not in job
+
+
 def test_typo_in_a_key_is_refused_with_the_nearest_name(fresh):
     done = fresh.snakemake("--dry-run", "--config", "handof={}", check=False)
     assert done.returncode != 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -13,16 +15,16 @@ class AdversarialAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    width, latent, in_channels : int
-        As :class:`Autoencoder`.
     hidden : int
         Units of the discriminator's two hidden layers.
+    **shared : Any
+        ``width``, ``latent``, ``in_channels`` of :class:`Autoencoder`.
     """
 
-    def __init__(self, width: int = 16, latent: int = 256, in_channels: int = 1, hidden: int = 256) -> None:
-        super().__init__(width, latent, in_channels)
+    def __init__(self, hidden: int = 256, **shared: Any) -> None:
+        super().__init__(**shared)
         self.discriminator = nn.Sequential(
-            nn.Linear(latent * (SIZE // 64) ** 2, hidden),
+            nn.Linear(self.latent_channels * (SIZE // 64) ** 2, hidden),
             nn.LeakyReLU(SLOPE),
             nn.Linear(hidden, hidden),
             nn.LeakyReLU(SLOPE),

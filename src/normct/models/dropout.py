@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,23 +17,16 @@ class DropoutAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    width, latent, in_channels : int
-        As :class:`Autoencoder`.
     dropout : float
         Probability that a channel is dropped.
     passes : int
         Decodings that :meth:`measures` takes the standard deviation of.
+    **shared : Any
+        ``width``, ``latent``, ``in_channels`` of :class:`Autoencoder`.
     """
 
-    def __init__(
-        self,
-        width: int = 16,
-        latent: int = 256,
-        in_channels: int = 1,
-        dropout: float = 0.2,
-        passes: int = 8,
-    ) -> None:
-        super().__init__(width, latent, in_channels)
+    def __init__(self, dropout: float = 0.2, passes: int = 8, **shared: Any) -> None:
+        super().__init__(**shared)
         self._dropout, self._passes = dropout, passes
 
     def decode_dropped(self, z: Tensor, generator: torch.Generator) -> Tensor:

@@ -33,6 +33,17 @@ class ModelFileError(ValueError):
     """A file of weights that is damaged, foreign, or does not fit the network it names."""
 
 
+def _arguments(architecture: type[nn.Module]) -> set[str]:
+    """Return the names of a network's arguments, and of the network's that it hands the rest to."""
+    names: set[str] = set()
+    for cls in architecture.__mro__:
+        parameters = inspect.signature(cls).parameters.values()
+        names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return names
+
+
 def build_model(network: dict[str, Any]) -> nn.Module:
     """Build a network with fresh weights.
 
@@ -50,7 +61,7 @@ def build_model(network: dict[str, Any]) -> nn.Module:
     name = arguments.pop("architecture", "autoencoder")
     if name not in ARCHITECTURES:
         raise ModelFileError(f"unknown network '{name}'; known: {', '.join(ARCHITECTURES)}")
-    known = set(inspect.signature(ARCHITECTURES[name]).parameters)
+    known = _arguments(ARCHITECTURES[name])
     if unknown := sorted(set(arguments) - known):
         raise ModelFileError(f"unknown settings of network '{name}': {', '.join(unknown)}")
     return ARCHITECTURES[name](**arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,26 +15,19 @@ class FlowAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    width, latent, in_channels : int
-        As :class:`Autoencoder`.
     transforms : int
         Autoregressive transforms of the flow.
     hidden : int
         Units of each one's hidden layer.
+    **shared : Any
+        ``width``, ``latent``, ``in_channels`` of :class:`Autoencoder`.
     """
 
-    def __init__(
-        self,
-        width: int = 16,
-        latent: int = 256,
-        in_channels: int = 1,
-        transforms: int = 3,
-        hidden: int = 256,
-    ) -> None:
+    def __init__(self, transforms: int = 3, hidden: int = 256, **shared: Any) -> None:
         import zuko  # only this network needs it
 
-        super().__init__(width, latent, in_channels)
-        self._elements = latent * (SIZE // 64) ** 2
+        super().__init__(**shared)
+        self._elements = self.latent_channels * (SIZE // 64) ** 2
         self.prior = zuko.flows.MAF(features=self._elements, transforms=transforms, hidden_features=(hidden,))
 
     def log_prior(self, z: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,20 +15,18 @@ class VarianceAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    width, latent, in_channels : int
-        As :class:`Autoencoder`.
     sigma_floor : float
         Smallest standard deviation, in units of the stored slices; the background, known exactly, would else
         drive the likelihood to infinity.
+    **shared : Any
+        ``width``, ``latent``, ``in_channels`` of :class:`Autoencoder`.
     """
 
-    def __init__(
-        self, width: int = 16, latent: int = 256, in_channels: int = 1, sigma_floor: float = 0.02
-    ) -> None:
-        super().__init__(width, latent, in_channels)
+    def __init__(self, sigma_floor: float = 0.02, **shared: Any) -> None:
+        super().__init__(**shared)
         last = self.decoder[-1]
         assert isinstance(last, nn.ConvTranspose2d)
-        self.decoder[-1] = nn.ConvTranspose2d(last.in_channels, 2 * in_channels, 4, 2, 1)
+        self.decoder[-1] = nn.ConvTranspose2d(last.in_channels, 2 * last.out_channels, 4, 2, 1)
         self._floor = sigma_floor**2
 
     def decode_gaussian(self, z: Tensor) -> tuple[Tensor, Tensor]:
