@@ -58,8 +58,9 @@ detection: .venv/.base  ## the detection study on a synthetic cohort of its own 
 detection-data detection-train detection-score detection-evaluate: .venv/.base
 	@$(MAKE) --no-print-directory detection STAGE=$(@:detection-%=%)
 
-status: .venv/.base  ## what would run, and why
-	$(BIN)/snakemake --cores 1 --dry-run --quiet host --rerun-incomplete
+status: .venv/.base  ## what would run and why (ARGS="--configfile mine.yaml"), and jobs stuck in Slurm's queue
+	@$(BIN)/snakemake --cores 1 --dry-run --nolock --rerun-incomplete $(ARGS) 2>&1 | $(BIN)/python -m normct.common.plan
+	@$(BIN)/python -m normct.common.slurm_queue
 
 clean-demo:  ## delete the demo's results
 	rm -rf results/phantom results/cohort results/preprocess results/train results/score results/evaluate \

@@ -8,6 +8,10 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+# what `snakemake --sdm apptainer` runs the jobs in; envs/normct.def says how to build it
+container: "normct.sif"
+
+
 include: "workflow/rules/common.smk"
 
 
@@ -61,6 +65,9 @@ onstart:
     except NormctError as error:
         print(f"\n{error}\n", file=sys.stderr)
         raise SystemExit(1)
+    if workflow.non_local_exec:
+        # Snakemake waits in silence for a job that Slurm will never start
+        watch(lambda text: print(f"\n{text}\n", file=sys.stderr))
 
 
 onsuccess:

@@ -21,7 +21,7 @@ rule cohort_participants:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         rows=digest(PARTICIPANTS),
         code=code("normct.cohort.participants"),
@@ -44,7 +44,7 @@ rule cohort_import:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2500 * attempt,
-        runtime=15,
+        runtime=growing(15),
     params:
         ct=lambda wc: BY_ID[wc.subject].ct,
         lesion=lambda wc: (

@@ -17,6 +17,7 @@ from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
 from normct.common.files import atomic
 from normct.common.registry import FUSED, METHODS, STAGE1
+from normct.common.slurm_queue import watch
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
 
@@ -59,15 +60,22 @@ except NormctError as error:
 
 BY_ID: dict[str, Participant] = {p.participant_id: p for p in PARTICIPANTS}
 
-# `python` in a rule is the one that runs Snakemake, unless conda or a container brings its own
-if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f"export PATH={str(Path(sys.executable).parent)!r}:$PATH; set -euo pipefail; ")
+# `python` in a rule is the one that runs Snakemake, unless conda or a container brings its own, which lacks our code
+DEPLOYED = {method.name for method in workflow.deployment_settings.deployment_method}
+OWN_PYTHON = f"PATH={str(Path(sys.executable).parent)!r}:$PATH"
+OUR_CODE = f"PYTHONPATH={str(Path(workflow.basedir) / 'src')!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"
+shell.prefix(f"export {OUR_CODE if DEPLOYED else OWN_PYTHON}; set -euo pipefail; ")
 
 
 wildcard_constraints:
     subject="sub-[A-Za-z0-9]+",
     method="[a-z][a-z0-9_]*",
     seed="[0-9]+",
+
+
+def growing(minutes: int):
+    """Return a rule's `runtime`: so many minutes, as many times as it is tried."""
+    return lambda wildcards, attempt: minutes * attempt
 
 
 def final_outputs() -> list[str]:
@@ -112,7 +120,7 @@ def needs_bundle(wildcards):
 def preflight() -> None:
     """Read every new file once, and look for the programs the config names; raise with every fault found."""
     faults = engine_faults(config["preprocess"]["skullstrip"]["engine"])
-    if faults:
+    if faults and not DEPLOYED:  # an environment or an image brings the programs
         raise ConfigError("A program that the configuration names is missing:", faults)
     if not SYNTHETIC:
         print(f"Reading {len(PARTICIPANTS)} scans once (files already read are skipped) ...", file=sys.stderr)

@@ -62,7 +62,7 @@ rule evaluate_detection:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
@@ -93,7 +93,7 @@ rule evaluate_segmentation:
     threads: 1  # small matrix products: more BLAS threads only spin
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=120,
+        runtime=growing(120),
     params:
         preprocess=f"{ROOT}/preprocess",
         maps=f"{ROOT}/score/maps",
@@ -189,7 +189,7 @@ rule evaluate_figures:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=30,
+        runtime=growing(30),
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
@@ -343,7 +343,7 @@ rule evaluate_report:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         tables=f"{ROOT}/evaluate",
         settings=json.dumps(

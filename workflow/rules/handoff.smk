@@ -78,7 +78,7 @@ rule handoff_patient:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2500 * attempt,
-        runtime=15,
+        runtime=growing(15),
     params:
         folder=HANDOFF_PATIENT,
         settings=lambda wc: json.dumps(
@@ -141,7 +141,7 @@ rule handoff_index:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1000 * attempt,
-        runtime=30,
+        runtime=growing(30),
     params:
         root=ROOT,
         settings=json.dumps(

@@ -18,7 +18,7 @@ rule phantom_subject:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         settings=json.dumps(subject_settings(config["phantom"]), sort_keys=True),
         pathology=lambda wc: PHANTOM_ROWS[wc.subject]["pathology"],
@@ -39,7 +39,7 @@ rule phantom_participants:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 200 * attempt,
-        runtime=5,
+        runtime=growing(5),
     params:
         settings=json.dumps(config["phantom"], sort_keys=True),
         code=code("normct.phantom.participants"),

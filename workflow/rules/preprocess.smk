@@ -49,7 +49,7 @@ if BUNDLE is None:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1500 * attempt,
-            runtime=10,
+            runtime=growing(10),
         params:
             own=lambda wc, input: " ".join(f"--{k} {shlex.quote(str(v))}" for k, v in input.items()),
             code=code("normct.preprocess.atlas"),
@@ -71,7 +71,7 @@ rule preprocess_resample:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         spacing=config["preprocess"]["resample"]["spacing"],
         code=code("normct.preprocess.resample"),
@@ -97,7 +97,7 @@ rule preprocess_skullstrip:
         # BET in Python takes two to three times what the others do
         mem_mb=lambda wc, attempt: attempt
         * (4000 if config["preprocess"]["skullstrip"]["engine"] == "brainextractor" else 1500),
-        runtime=30,
+        runtime=growing(30),
     params:
         settings=json.dumps(config["preprocess"]["skullstrip"], sort_keys=True),
         code=code("normct.preprocess.skullstrip"),
@@ -123,7 +123,7 @@ rule preprocess_register:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=20,
+        runtime=growing(20),
     params:
         pitch_starts=config["preprocess"]["register"]["pitch_starts"],
         side_starts=config["preprocess"]["register"]["side_starts"],
@@ -153,7 +153,7 @@ if SECOND_PASS and BUNDLE is None:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1000 * attempt,
-            runtime=60,
+            runtime=growing(60),
         params:
             code=code("normct.preprocess.mean_brain"),
         run:
@@ -188,7 +188,7 @@ if SECOND_PASS:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1500 * attempt,
-            runtime=20,
+            runtime=growing(20),
         params:
             code=code("normct.preprocess.refine"),
         shell:
@@ -218,7 +218,7 @@ rule preprocess_quality:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         settings=json.dumps(config["preprocess"]["quality"], sort_keys=True),
         override=lambda wc: verdict_by_hand(wc.subject),
@@ -250,7 +250,7 @@ rule preprocess_slices:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         # writing NIfTI files too changes no slice
         settings=json.dumps(
@@ -281,7 +281,7 @@ if config["preprocess"]["slices"]["write_nifti"]:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 800 * attempt,
-            runtime=10,
+            runtime=growing(10),
         params:
             code=code("normct.preprocess.nifti_slices"),
         shell:
@@ -300,7 +300,7 @@ rule preprocess_quality_page:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1000 * attempt,
-        runtime=20,
+        runtime=growing(20),
     params:
         title=config["handoff"]["title"],
         code=code("normct.preprocess.quality_page"),

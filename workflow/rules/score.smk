@@ -94,9 +94,11 @@ rule score_infer:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=20,
+        runtime=growing(20),
+        gpu=0 if config["score"]["accelerator"] == "cpu" else 1,
     params:
         networks=NETWORK_ARGUMENTS,
+        accelerator=config["score"]["accelerator"],
         role=lambda wc: BY_ID[wc.subject].role,
         settings=json.dumps(
             {
@@ -109,7 +111,7 @@ rule score_infer:
     shell:
         "python -m normct.score.infer {input.slices:q} {input.quality:q} {input.atlas:q} {params.networks}"
         " --role {params.role} --settings {params.settings:q} --threads {threads}"
-        " --raw {output.raw:q} --maps {output.maps:q} > {log:q} 2>&1"
+        " --accelerator {params.accelerator} --raw {output.raw:q} --maps {output.maps:q} > {log:q} 2>&1"
 
 
 rule score_zmap:
@@ -124,7 +126,7 @@ rule score_zmap:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=20,
+        runtime=growing(20),
     params:
         score=f"{ROOT}/score",
         preprocess=f"{ROOT}/preprocess",
@@ -160,7 +162,7 @@ rule score_combine:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
-        runtime=10,
+        runtime=growing(10),
     params:
         row=lambda wc: json.dumps(
             {
@@ -191,7 +193,7 @@ rule score_export:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 600 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         folder=f"{ROOT}/score/subjects",
         subjects=listed(EXPORTED),
@@ -217,7 +219,7 @@ if not CALIBRATED_ELSEWHERE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 3000 * attempt,
-            runtime=60,
+            runtime=growing(60),
         params:
             score=f"{ROOT}/score",
             preprocess=f"{ROOT}/preprocess",
@@ -248,7 +250,7 @@ if not CALIBRATED_ELSEWHERE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1000 * attempt,
-            runtime=60,
+            runtime=growing(60),
         params:
             folder=f"{ROOT}/score",
             preprocess=f"{ROOT}/preprocess",
@@ -286,7 +288,7 @@ if not BUNDLE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 1000 * attempt,
-            runtime=60,
+            runtime=growing(60),
         params:
             folder=f"{ROOT}/preprocess",
             subjects=listed([p.participant_id for p in PARTICIPANTS if p.role == "train"]),

@@ -22,7 +22,7 @@ if BUNDLE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 500 * attempt,
-            runtime=10,
+            runtime=growing(10),
         params:
             folder=str(FROZEN.folder),
             code=code("normct.score.verify_bundle"),
@@ -47,7 +47,7 @@ if CALIBRATED_ELSEWHERE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 800 * attempt,
-            runtime=20,
+            runtime=growing(20),
         params:
             root=ROOT,
             subjects=listed(EXPORTED),
@@ -74,7 +74,7 @@ if RECALIBRATE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 500 * attempt,
-            runtime=10,
+            runtime=growing(10),
         params:
             parent=str(FROZEN.folder),
             folder=f"{ROOT}/score/bundle",
@@ -106,7 +106,7 @@ if not BUNDLE:
         threads: 1
         resources:
             mem_mb=lambda wc, attempt: 500 * attempt,
-            runtime=10,
+            runtime=growing(10),
         params:
             folder=f"{ROOT}/score/bundle",
             evaluation=f"{ROOT}/evaluate",

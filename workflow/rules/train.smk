@@ -60,7 +60,7 @@ rule train_pack:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         plan=[
             {
@@ -91,7 +91,7 @@ rule train_stage1:
     threads: TRAIN_THREADS
     resources:
         mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
-        runtime=1440,
+        runtime=growing(1440),
         gpu=TRAIN_GPU,
     params:
         data=f"{ROOT}/train/data",
@@ -123,7 +123,7 @@ rule train_method:
     threads: TRAIN_THREADS
     resources:
         mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
-        runtime=1440,
+        runtime=growing(1440),
         gpu=TRAIN_GPU,
     params:
         data=f"{ROOT}/train/data",

@@ -35,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 FROZEN = ("preprocess", "score")
 # the bundle's own atlas is always used, and a name changes no score
-NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name")
+NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name", "score.accelerator")
 
 
 def bundle_paths(folder: str | Path) -> BundlePaths:

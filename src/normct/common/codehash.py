@@ -51,6 +51,17 @@ def _read(module: str) -> tuple[str, tuple[str, ...]]:
     return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest(), ours
 
 
+def closure(module: str) -> list[tuple[str, Path]]:
+    """Return a module and all modules of ours that it imports, by name, with their files."""
+    todo, seen = [module], set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += _read(name)[1]
+    return [(name, path) for name in sorted(seen) if (path := _file(name))]
+
+
 @cache
 def code_hash(module: str) -> str:
     """Return 12 hex digits over a module, all modules of ours it imports, and its package's templates.
@@ -60,14 +71,8 @@ def code_hash(module: str) -> str:
     module : str
         Dotted name, such as ``normct.preprocess.register``.
     """
-    todo, seen = [module], set()
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo += _read(name)[1]
     total = hashlib.sha256()
-    for name in sorted(seen):
+    for name, _ in closure(module):
         total.update(f"{name}={_read(name)[0]};".encode())
     package = (_file(module) or ROOT).parent
     for folder in ("templates", "static"):

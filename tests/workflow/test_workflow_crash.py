@@ -1,0 +1,143 @@
+"""When things die: whatever happened, the documented recovery ends in the tables of an undisturbed run.
+
+Each test works on a copy of the finished run in which one scan's preprocessing has to be made again. What dies on a
+cluster is in tests/slurm.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from normct.common.files import read_json
+
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(900)]
+
+SUBJECT = "sub-icb001"
+TABLES = ("score/slices.csv.gz", "evaluate/detection.csv", "evaluate/segmentation.csv")
+TARGETS = [f"out/{name}" for name in TABLES]
+
+
+def start(checkout, *arguments: str) -> subprocess.Popen[str]:
+    """Start snakemake in a session of its own, so that killing it leaves its jobs, as kill -9 does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "tiny.yaml"],
+        cwd=checkout.folder, text=True, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(checkout.folder / "src")},
+    )  # fmt: skip
+
+
+def wait_for(ready: Callable[[], object], what: str, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+def assert_undisturbed(checkout, finished) -> None:
+    for name in TABLES:
+        assert (checkout.folder / "out" / name).read_bytes() == (
+            finished.folder / "out" / name
+        ).read_bytes(), name
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """Mount a file system of that size on a folder."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount one (root)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, tmp_path):
+    checkout = finished.copy(tmp_path / "checkout")
+    mine = checkout.folder / "out" / "preprocess" / SUBJECT
+    shutil.rmtree(mine)
+    first = start(checkout, *TARGETS)
+    wait_for((mine / "brain.nii.gz").is_file, "skull stripping")
+
+    second = checkout.snakemake(*TARGETS, check=False)
+    assert second.returncode != 0
+    assert "could not be locked" in second.stderr or "cannot be locked" in second.stderr
+    assert first.poll() is None  # the first one goes on
+
+    first.kill()  # SIGKILL: Snakemake alone; its jobs go on
+    first.wait()
+    assert not (mine / "slices.npz").exists()  # it was in mid-run
+    # the documented order: stop what still runs, unlock, the same command again
+    os.killpg(first.pid, signal.SIGKILL)
+    refused = checkout.snakemake(*TARGETS, check=False)
+    assert refused.returncode != 0
+    assert "--unlock" in refused.stderr
+    checkout.snakemake("--unlock")
+
+    # the node's scratch disappears while a registration works in it; the next attempt has none at all
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    again = start(
+        checkout,
+        *TARGETS,
+        "--rerun-incomplete",
+        "--retries",
+        "2",
+        "--default-resources",
+        f"tmpdir='{scratch}'",
+    )
+    wait_for(lambda: any(scratch.iterdir()), "use of the scratch folder")
+    shutil.rmtree(scratch, ignore_errors=True)
+    assert again.wait(600) == 0
+    assert_undisturbed(checkout, finished)
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_is_left(finished, tmp_path):
+    checkout = finished.copy(tmp_path / "checkout")
+    mine = checkout.folder / "out" / "preprocess" / SUBJECT
+    whole = {p.name: p.read_bytes() for p in mine.iterdir() if p.is_file()}
+    shutil.rmtree(mine)
+    target = f"out/preprocess/{SUBJECT}/slices.npz"
+    for megabytes in (1, 24):  # not even the resampled head fits; it does, and what follows does not
+        with small_disk(mine, megabytes):
+            done = checkout.snakemake(target, "--show-failed-logs", check=False)
+            assert done.returncode != 0
+            assert "the disk is full" in done.stderr + done.stdout
+            assert "Traceback" not in done.stderr
+            assert not (mine / "quality.json").exists()  # a fault of the machine is no verdict on the scan
+            kept = {p.name: p.read_bytes() for p in mine.iterdir() if p.is_file()}
+            assert "slices.npz" not in kept
+            assert {name: kept[name] == whole[name] for name in kept if name in whole} == {
+                name: True for name in kept if name in whole
+            }
+            assert not [name for name in kept if name.startswith(".part-")]
+        shutil.rmtree(mine)
+    checkout.snakemake(target)
+    assert (mine / "slices.npz").read_bytes() == whole["slices.npz"]
+
+
+def test_a_corrupt_scan_leaves_the_others_as_they_were(finished, tmp_path):
+    checkout = finished.copy(tmp_path / "checkout")
+    scan = checkout.folder / "out" / "phantom" / SUBJECT / "ct.nii.gz"
+    scan.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
+    done = checkout.snakemake("out/score/slices.csv.gz", "out/preprocess/quality.html")
+    reason = read_json(checkout.folder / "out" / "preprocess" / SUBJECT / "quality.json")["reasons"][0]
+    assert f"  {SUBJECT}: {reason}" in done.stderr[done.stderr.rindex("Set aside by") :]  # said last
+
+    def others(folder: Path) -> list[str]:
+        with gzip.open(folder / "out" / "score" / "slices.csv.gz", "rt") as handle:
+            return [line for line in handle if not line.startswith(SUBJECT)]
+
+    assert others(checkout.folder) == others(finished.folder)
