@@ -34,8 +34,8 @@ demo: .venv/.base  ## set up, and run the whole pipeline on the embedded synthet
 test: .venv/.dev  ## set up, and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
-reruns: .venv/.dev  ## for every config key: which rules run again when it changes (minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m study tests/workflow/test_workflow_reruns.py
+reruns: .venv/.dev  ## for every config key: which rules run again when it changes (part of make test)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/workflow/test_workflow_reruns.py
 
 lint: .venv/.dev  ## style, types, imports between stages, workflow
 	$(BIN)/ruff check src tests benchmarks

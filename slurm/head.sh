@@ -15,6 +15,7 @@
 #SBATCH --output=normct-%j.out
 
 [ -f .venv/bin/activate ] && . .venv/bin/activate
+set -m  # else bash starts Snakemake deaf to SIGINT
 snakemake --profile slurm "$@" &
 child=$!
 # the shell gets Slurm's signal, Snakemake has to

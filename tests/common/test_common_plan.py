@@ -71,7 +71,7 @@ def test_each_stuck_job_is_said_once(monkeypatch, tmp_path):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     said: list[str] = []
-    stop = queue.watch(said.append, seconds=0.02)
+    stop = queue.watch(said.append, first=0.02, seconds=0.02)
     assert stop is not None
     for _ in range(200):
         if (tmp_path / "asked").is_file() and (tmp_path / "asked").read_text().count("\n") >= 4:

@@ -1,7 +1,7 @@
 """A real Slurm on this machine: munged, slurmctld, slurmd on loopback, a fake GPU, no systemd.
 
-Two partitions as in the shipped profile, `cpu` and `gpu`. No accounting: `squeue` is polled instead of `sacct`
-(tests/slurm/overlay.yaml). Only for tests: it runs as root and authenticates nobody but itself.
+Two partitions as in the shipped profile, `cpu` and `gpu`, and `short` that allows a minute. No accounting: `squeue` is
+polled instead of `sacct`. Only for tests: it runs as root and authenticates nobody but itself.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={mem_mb} Gres=gpu:1 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
+PartitionName=short Nodes={host} MaxTime=1 State=UP
 """
 
 
@@ -146,6 +147,14 @@ def jobs(jobcomp: Path) -> list[dict[str, str]]:
     return [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in text.splitlines()]
 
 
-def show(job_id: str) -> str:
-    """Return what Slurm says of a job, the GPUs it asked for among it; it forgets a job after MinJobAge."""
-    return _ask("scontrol", "show", "job", job_id)
+def show() -> list[dict[str, str]]:
+    """Return what Slurm says of every job it remembers (MinJobAge after its end), the GPUs it asked for among it."""
+    lines = _ask("scontrol", "--oneliner", "show", "job").splitlines()
+    return [
+        dict(part.split("=", 1) for part in line.split() if "=" in part) for line in lines if "JobId=" in line
+    ]
+
+
+def queued() -> list[str]:
+    """Return the numbers of the jobs that wait or run."""
+    return _ask("squeue", "--noheader", "--format=%i").split()

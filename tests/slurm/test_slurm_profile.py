@@ -1,15 +1,26 @@
-"""The shipped profile on a real Slurm: right partitions, right resources, the same tables as without Slurm."""
+"""The cluster page, command by command, on a real Slurm with the shipped profile; and what dies there.
+
+Every command that docs/cluster.md shows is run here, as it stands there; the test itself is `$EDITOR`.
+The tests of this file build on one another.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
+import yaml
 
 from slurm import cluster
 
@@ -22,46 +33,214 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-# without accounting the executor has to ask squeue, and a test does not want to wait half a minute for it
-OVERLAY = [
-    "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2",
-    "--seconds-between-status-checks", "2", "--latency-wait", "10",
-]  # fmt: skip
+SUBJECT = "out/preprocess/sub-icb001/slices.npz"
+TRAINED = "out/train/vae_kl/seed-0"
+TARGETS = f"{SUBJECT} {TRAINED}/model.safetensors"
+LOG = "out/logs/train/vae_kl-seed-0.log"
+# what a site edits: without accounting squeue has to be asked; a node of one CPU; two subjects a job
+SITE = {
+    "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2,
+    "seconds-between-status-checks": 2, "latency-wait": 10, "group-components": ["preprocess=2"], "cores": 1,
+}  # fmt: skip
+COHORT = {"vae_kl": {"epochs": 60}, "stop_patience": 1000}
 
 
-@pytest.fixture
-def running():
+@dataclass
+class Site:
+    """The clone, and the commands of the page that no test has run yet."""
+
+    folder: Path
+    completed: Path
+    left: list[str] = field(default_factory=list)
+    undisturbed: dict[str, bytes] = field(default_factory=dict)
+
+    def shell(self, command: str) -> str:
+        """What a user's shell is given."""
+        return f". .venv/bin/activate; {command}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder / "src"), "EDITOR": "true"}
+
+    def run(self, shown: str, more: str = "", values: dict[str, str] | None = None) -> str:
+        """Run a command that the page shows, its placeholders filled in, with ``more`` words; return all it said."""
+        if shown in self.left:
+            self.left.remove(shown)
+        assert shown in page(), shown
+        for name, value in (values or {}).items():
+            shown = shown.replace(name, value)
+        done = subprocess.run(
+            ["bash", "-c", self.shell(f"{shown} {more}")], cwd=self.folder, env=self.environment,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{shown}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
+        return done.stdout + done.stderr
+
+    def start(self, shown: str, more: str = "") -> subprocess.Popen[bytes]:
+        """Start it instead, its words going to a file."""
+        assert shown in page()
+        with (self.folder / "started.out").open("wb") as out:
+            return subprocess.Popen(
+                ["bash", "-c", self.shell(f"exec {shown} {more}")], cwd=self.folder, env=self.environment,
+                stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+
+    def text(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text("utf-8", errors="replace") if path.is_file() else ""
+
+
+def page() -> list[str]:
+    """Every command of the page, its comment taken off."""
+    text = (REPOSITORY / "docs" / "cluster.md").read_text("utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks for line in block.splitlines()]
+    return [command for line in lines for command in line.split(" && ")]
+
+
+def wait_for(ready: Callable[[], object], what: str, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
     """A cluster in a short path: a socket's name may have 107 letters."""
     folder = Path(tempfile.mkdtemp(prefix="nct-"))
-    with cluster.slurm(folder) as completed:
-        yield completed
-    shutil.rmtree(folder)
+    try:
+        with cluster.slurm(folder / "slurm") as completed:
+            yield Site(folder / "normct", completed, page())
+    finally:
+        shutil.rmtree(folder)
 
 
-def test_the_demo_dag_runs_through_the_shipped_profile(running, tmp_path):
-    for name in ("src", "workflow", "slurm"):
+def edit_profile(site: Site, values: dict, training: dict | None = None) -> None:
+    """What the user does to slurm/config.yaml in the editor."""
+    path = site.folder / "slurm" / "config.yaml"
+    profile = yaml.safe_load(path.read_text("utf-8")) | values
+    profile["set-resources"]["train_method"] |= training or {}
+    path.write_text(yaml.safe_dump(profile), "utf-8")
+
+
+RUN = "snakemake --profile slurm --configfile mine.yaml"
+
+
+def test_from_clone_to_results(site):
+    clone, enter, *_ = site.left
+    assert (clone, enter) == ("git clone <this repository> normct", "cd normct")
+    if (REPOSITORY / ".git").exists():
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, site.folder], check=True)
+    for name in ("src", "workflow", "slurm", "configs"):  # and what is not committed yet
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=ignore)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy2(REPOSITORY / name, tmp_path / name)
-    (tmp_path / "tiny.yaml").write_text(
-        (REPOSITORY / "tests" / "workflow" / "tiny.yaml").read_text("utf-8")
-        + "\n".join(["", "handoff: {title: Slurm test}", ""])
-    )
-    # two subjects are enough to see the chain of each; the rest of the DAG is the same
-    target = "out/preprocess/sub-icb001/slices.npz"
-    targets = [target, "out/train/vae_kl/seed-0/model.safetensors"]
-    profile = ["--profile", "slurm", *OVERLAY]
-    command = [sys.executable, "-m", "snakemake", *profile, *targets, "--configfile", "tiny.yaml"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    assert (tmp_path / target).is_file()
+        shutil.copytree(REPOSITORY / name, site.folder / name, ignore=ignore, dirs_exist_ok=True)
+    for name in ("Snakefile", "config.yaml", "Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(REPOSITORY / name, site.folder / name)
+    plan = subprocess.run(  # 2 GB from the network otherwise
+        ["make", "--dry-run", "--always-make", ".venv/.base"],
+        cwd=site.folder, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "-c constraints.txt -e ." in plan
+    (site.folder / ".venv").symlink_to(sys.prefix)
+    for command in (clone, enter, "make .venv/.base"):
+        site.left.remove(command)
+    for command in (". .venv/bin/activate", "$EDITOR slurm/config.yaml"):
+        site.run(command)
+    edit_profile(site, SITE)
+    for command in ("cp configs/own.yaml mine.yaml", "$EDITOR mine.yaml"):
+        site.run(command)
+    tiny = yaml.safe_load((REPOSITORY / "tests" / "workflow" / "tiny.yaml").read_text("utf-8"))
+    tiny["train"] |= COHORT
+    (site.folder / "mine.yaml").write_text(yaml.safe_dump(tiny), "utf-8")
+    assert "This was a dry-run" in site.run(f"{RUN} --dry-run")
+    site.run(RUN, TARGETS)
+    assert (site.folder / SUBJECT).is_file()
 
-    records = cluster.jobs(running)
-    assert records
+    records = cluster.jobs(site.completed)
     assert {r["JobState"] for r in records} == {"COMPLETED"}
-    by_partition = {p: [r for r in records if r["Partition"] == p] for p in ("cpu", "gpu")}
-    assert len(by_partition["gpu"]) == 1  # the one training; packing and preprocessing need no GPU
-    assert "gres:gpu:1" in cluster.show(by_partition["gpu"][0]["JobId"])
-    assert len(by_partition["cpu"]) >= 10
+    jobs = cluster.show()
+    training = [job for job in jobs if job["Partition"] == "gpu"]
+    others = [job for job in jobs if job["Partition"] == "cpu"]
+    assert len(training) == 1  # packing and preprocessing need no GPU
+    assert "gres:gpu:1" in training[0]["TresPerJob"]
+    assert (training[0]["TimeLimit"], training[0]["MinMemoryNode"]) == ("1-00:00:00", "3000M")
+    assert len(others) >= 8
+    # six scans, two a job, one after another in it: one CPU, the memory of one, the time of both (80 minutes each)
+    pairs = [job for job in others if job["TimeLimit"] == "02:40:00"]
+    assert len(pairs) == 3
+    assert {(job["NumCPUs"], job["MinMemoryNode"]) for job in pairs} == {("1", "2000M")}
+
+
+def test_a_job_that_can_never_start_is_reported_and_a_head_job_stops_cleanly(site):
+    site.undisturbed = {
+        name: (site.folder / TRAINED / name).read_bytes() for name in ("model.safetensors", "history.csv")
+    }
+    shutil.rmtree(site.folder / TRAINED)
+    more = f"{TARGETS} --set-resources train_method:slurm_partition=short"
+    head = site.run("sbatch slurm/head.sh --configfile mine.yaml", more).split()[-1]
+    out = f"normct-{head}.out"
+    wait_for(lambda: "Slurm will not start job" in site.text(out), "the reason for a pending job")
+    assert "train_method" in site.text(out)
+    assert "PartitionTimeLimit: it asks for more time than the partition allows" in site.text(out)
+    status = site.run('make status ARGS="--configfile mine.yaml"')
+    assert re.search(r"train_method +4 x", status)
+    assert "PartitionTimeLimit" in status
+    assert head in site.run("squeue --me")
+    site.run("scancel --signal=INT --batch JOB", values={"JOB": head})
+    wait_for(lambda: not cluster.queued(), "the end of the head job and of its own")
+    assert not any((site.folder / ".snakemake" / "locks").iterdir())
+    assert {r["JobState"] for r in cluster.jobs(site.completed) if r["Partition"] == "short"} == {"CANCELLED"}
+
+
+def training_of(site: Site) -> psutil.Process:
+    """The training's own process."""
+    found = []
+
+    def look() -> bool:
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            words = process.info["cmdline"] or []
+            if (
+                "normct.train.fit" in words
+                and process.info["cwd"] == str(site.folder)
+                and "python" in words[0]
+            ):
+                found.append(process)
+        return bool(found)
+
+    wait_for(look, "a training")
+    return found[0]
+
+
+def test_a_time_limit_scancel_and_kill_9_end_in_the_undisturbed_weights(site):
+    edit_profile(site, {}, {"runtime": "attempt"})  # minutes: 1, then 2, then 3
+    run = site.start(RUN, TARGETS)
+    # attempt 1 hangs until its minute is over
+    wait_for(lambda: "epoch 3/" in site.text(LOG), "the first epochs")
+    training_of(site).suspend()
+    wait_for(lambda: "resuming an interrupted training" in site.text(LOG), "the second attempt")
+    # attempt 2 is cancelled
+    (job,) = [job for job in cluster.show() if job["JobState"] == "RUNNING" and job["Partition"] == "gpu"]
+    assert job["TimeLimit"] == "00:02:00"  # it grew
+    subprocess.run(["scancel", job["JobId"]], check=True)
+    wait_for(lambda: job["JobId"] not in cluster.queued(), "the end of the cancelled job")
+    wait_for(cluster.queued, "the third attempt")
+    training_of(site).suspend()
+    states = [r["JobState"] for r in cluster.jobs(site.completed) if r["Partition"] == "gpu"]
+    assert states[-2:] == ["TIMEOUT", "CANCELLED"]
+    # attempt 3 loses its Snakemake
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    shown = 'squeue --me --format="%i %j %k %T"'
+    number, name, *_ = site.run(shown).splitlines()[-1].split()
+    assert cluster.queued() == [number]  # the orphan goes on
+    site.run("scancel --name=RUN", values={"RUN": name})
+    wait_for(lambda: not cluster.queued(), "the end of the orphan")
+    site.run(f"{RUN} --unlock")
+    site.run(RUN, TARGETS)
+    for name, content in site.undisturbed.items():
+        assert (site.folder / TRAINED / name).read_bytes() == content, name
+
+
+def test_every_command_of_the_page_was_run(site):
+    assert site.left == []

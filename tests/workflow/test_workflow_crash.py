@@ -44,6 +44,20 @@ def wait_for(ready: Callable[[], object], what: str, seconds: float = 300) -> No
         time.sleep(0.02)
 
 
+def forget(checkout) -> Path:
+    """Delete all that was made of one scan, and the tables; return the folder of its preprocessing.
+
+    Snakemake misses an intermediate file only where everything down to the tables is missing too.
+    """
+    out = checkout.folder / "out"
+    for stage in ("preprocess", "score"):
+        for path in sorted((out / stage).rglob(f"{SUBJECT}*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for name in TABLES:
+        (out / name).unlink()
+    return out / "preprocess" / SUBJECT
+
+
 def assert_undisturbed(checkout, finished) -> None:
     for name in TABLES:
         assert (checkout.folder / "out" / name).read_bytes() == (
@@ -66,10 +80,9 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, tmp_path):
     checkout = finished.copy(tmp_path / "checkout")
-    mine = checkout.folder / "out" / "preprocess" / SUBJECT
-    shutil.rmtree(mine)
+    mine = forget(checkout)
     first = start(checkout, *TARGETS)
-    wait_for((mine / "brain.nii.gz").is_file, "skull stripping")
+    wait_for(lambda: first.poll() is not None or (mine / "brain.nii.gz").is_file(), "skull stripping")
 
     second = checkout.snakemake(*TARGETS, check=False)
     assert second.returncode != 0

@@ -25,11 +25,13 @@ if HANDOFF["method"] not in HANDOFF_KNOWN:
     raise SystemExit(1)
 
 
+CALIBRATION_PATIENTS = {patient_of(subject) for subject in CALIBRATORS}
+
+
 # said before anything is computed; where quality control leaves fewer, the pages say it
 def handoff_maps(wildcards) -> str:
     """Return the scan's z maps; refuse a calibrated hand-off of a cohort that cannot calibrate."""
-    patients = {patient_of(subject) for subject in CALIBRATORS}
-    if HANDOFF["score"] == "calibrated" and not BUNDLE and len(patients) < 2:
+    if HANDOFF["score"] == "calibrated" and not BUNDLE and len(CALIBRATION_PATIENTS) < 2:
         raise WorkflowError(
             "handoff.score: calibrated needs two healthy calibration patients at least: give more scans the split"
             " val, or set handoff.score: thesis and handoff.method to a network"

@@ -92,6 +92,9 @@ rule preprocess_skullstrip:
         f"{PREPROCESS_LOGS}/skullstrip.log",
     group:
         "preprocess"
+    conda:
+        # FSL comes by `--sdm conda`; the other engines run in Snakemake's own environment
+        "../../envs/fsl.yaml" if config["preprocess"]["skullstrip"]["engine"] == "fsl" else None
     threads: 1
     resources:
         # BET in Python takes two to three times what the others do

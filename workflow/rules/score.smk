@@ -42,6 +42,7 @@ CALIBRATORS = [p.participant_id for p in PARTICIPANTS if p.role == "calibrate"] 
 STOPPERS = [
     p.participant_id for p in PARTICIPANTS if p.role == "stop" and p.participant_id not in CALIBRATORS
 ]
+STOPS = set(STOPPERS)
 # what makes the z maps apart from what makes scores of them, so that pooling reruns no reference
 REFERENCE_KEYS = ("smooth_mm", "prior_scans", "band_mm", "use_stop")
 REFERENCE_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in REFERENCE_KEYS}
@@ -61,14 +62,21 @@ def patient_of(subject) -> str:
     return BY_ID[subject].patient or subject
 
 
-def own_scans(subject, made) -> list[str]:
-    """Return the scans among `made`, which the reference is built from, that show the subject's patient."""
-    return [] if CALIBRATED_ELSEWHERE else [s for s in made if patient_of(s) == patient_of(subject)]
+# looked up for every scan: a search through the reference each time would grow with the cohort's square
+REFERENCE_OF = {}
+for scan in CALIBRATORS + STOPPERS:
+    REFERENCE_OF.setdefault(patient_of(scan), []).append(scan)
+
+
+def own_scans(subject, role=None) -> list[str]:
+    """Return the scans that the reference is built from (or those of one role) and that show the subject's patient."""
+    own = [] if CALIBRATED_ELSEWHERE else REFERENCE_OF.get(patient_of(subject), [])
+    return [s for s in own if role is None or (s in STOPS) == (role == "stop")]
 
 
 def z_inputs(wildcards) -> dict:
     """Return a scan's maps and slices, its patient's own in the reference, and the reference without or with them."""
-    own = own_scans(wildcards.subject, CALIBRATORS + STOPPERS)
+    own = own_scans(wildcards.subject)
     scans = list(dict.fromkeys([wildcards.subject, *own]))
     return {
         "raw": f"{ROOT}/score/raw/{wildcards.subject}.npz",
@@ -130,8 +138,8 @@ rule score_zmap:
     params:
         score=f"{ROOT}/score",
         preprocess=f"{ROOT}/preprocess",
-        own=lambda wc: shlex.join(own_scans(wc.subject, CALIBRATORS)),
-        own_stop=lambda wc: shlex.join(own_scans(wc.subject, STOPPERS)),
+        own=lambda wc: shlex.join(own_scans(wc.subject, "calibrate")),
+        own_stop=lambda wc: shlex.join(own_scans(wc.subject, "stop")),
         settings=json.dumps(
             {
                 "calibrated": REFERENCE_SETTINGS

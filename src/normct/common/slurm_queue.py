@@ -77,14 +77,18 @@ def pending() -> list[Stuck]:
     return stuck(done.stdout)
 
 
-def watch(say: Callable[[str], object], seconds: float = 120.0) -> threading.Event | None:
+def watch(
+    say: Callable[[str], object], first: float = 20.0, seconds: float = 120.0
+) -> threading.Event | None:
     """Ask every so often until the event that is returned is set, and say each stuck job once; None without Slurm."""
     if shutil.which("squeue") is None:
         return None
     stop, said = threading.Event(), set()
 
     def ask() -> None:
-        while not stop.wait(seconds):
+        wait = first
+        while not stop.wait(wait):
+            wait = seconds
             for job in pending():
                 if (job.job, job.reason) not in said:
                     said.add((job.job, job.reason))

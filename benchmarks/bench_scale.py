@@ -1,0 +1,102 @@
+"""How the workflow grows with the cohort: parsing, the graph of jobs, and deciding that nothing is left to do.
+
+Scans are one-byte stand-ins: nothing is run. CPU seconds and peak memory are of the Snakemake process.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from benchmarks.entry import Entry
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SIZES = (100, 1_000, 10_000)
+# of a hundred scans: as a cohort for a paper may be split
+SPLITS = [("healthy", "train")] * 50 + [("healthy", "val")] * 15 + [("healthy", "test")] * 15
+SPLITS += [("abnormal", "test")] * 20
+BARS = {10_000: {"parse": "<= 5", "dag": "<= 120", "dag_mb": "<= 4000", "done": "<= 180"}}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds and peak resident memory in MB of a child process."""
+
+    cpu_s: float
+    mb: float
+    output: str
+
+
+def cost(command: list[str], folder: Path) -> Cost:
+    """Run a command; what it took, its children not among it."""
+    out = folder / "said.txt"
+    with out.open("wb") as handle:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=handle, stderr=handle,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+        )  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+    text = out.read_text("utf-8", errors="replace")
+    if status:
+        raise RuntimeError(f"{command}: status {status}\n{text[-3000:]}")
+    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
+
+
+def make_cohort(folder: Path, n: int) -> None:
+    """Write a table of ``n`` scans, their stand-ins, and a configuration."""
+    (folder / "scans").mkdir(parents=True)
+    rows = ["participant_id\tct\tgroup\tpathology\tsplit"]
+    for i in range(n):
+        group, split = SPLITS[i % len(SPLITS)]
+        scan = folder / "scans" / f"{i:06d}.nii.gz"
+        scan.write_bytes(b".")
+        os.utime(scan, (1_000_000_000, 1_000_000_000))
+        label = "icb" if group == "abnormal" else "n/a"
+        rows.append(f"sub-{i:06d}\tscans/{scan.name}\t{group}\t{label}\t{split}")
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    config = {"results_dir": "out", "cohort": {"participants": "participants.tsv"}}
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    for name in ("Snakefile", "workflow", "config.yaml", "envs"):
+        (folder / name).symlink_to(REPOSITORY / name)
+
+
+def measure_size(folder: Path, n: int) -> dict[str, Cost]:
+    """Return the cost of parsing, of a dry run with all to do, and of finding nothing to do."""
+    make_cohort(folder, n)
+    snakemake = [sys.executable, "-m", "snakemake"]
+    arguments = ["--configfile", "cohort.yaml"]
+    found = {
+        "parse": cost([*snakemake, *arguments, "--list-rules"], folder),
+        "dag": cost([*snakemake, "--cores", "1", *arguments, "--dry-run", "--quiet", "rules"], folder),
+    }
+    cost([sys.executable, str(REPOSITORY / "benchmarks" / "finished_state.py"), *arguments], folder)
+    found["done"] = cost([*snakemake, "--cores", "1", *arguments, "--dry-run"], folder)
+    if "Nothing to be done" not in found["done"].output:
+        raise RuntimeError(f"the finished state is not one\n{found['done'].output[-3000:]}")
+    return found
+
+
+def measure(sizes: tuple[int, ...] = SIZES) -> list[Entry]:
+    """Return ``scale_<what>_<n>``."""
+    entries = []
+    for n in sizes:
+        bars = BARS.get(n, {})
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure_size(Path(folder) / "cohort", n)
+        for what, taken in found.items():
+            entries.append(Entry(f"scale_{what}_cpu_s_{n}", taken.cpu_s, "CPU s", bars.get(what)))
+        entries.append(Entry(f"scale_dag_mb_{n}", found["dag"].mb, "MB", bars.get("dag_mb")))
+    return entries
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for entry in measure(tuple(int(n) for n in sys.argv[1:]) or SIZES):
+        print(entry.record())
