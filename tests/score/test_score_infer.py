@@ -11,7 +11,7 @@ from normct.common.slices import read_slices
 from normct.models import load_model
 from normct.pretext.geometry import balanced_dozen, transform
 from normct.score.files import read_maps, read_raw, unpack_map
-from normct.score.infer import Network, infer
+from normct.score.infer import Network, choose_device, infer
 from score.score_case import INFER, NETWORKS
 
 
@@ -92,6 +92,15 @@ def test_training_scans_and_wrong_weights_are_refused(scored, case):
     damaged.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(NormctError, match="weights of vae_kl, seed 0"):
         infer(store, role="test", networks=[Network("vae_kl", "0", damaged)], **arguments)
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    assert choose_device("cpu") == "cpu"
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert choose_device("auto") == "cpu"
+    with pytest.raises(NormctError, match=r"score\.accelerator is cuda, but PyTorch finds no GPU"):
+        choose_device("cuda")
 
 
 @pytest.mark.parametrize(("transforms", "number"), [("all", 36), ("identity", 1)])

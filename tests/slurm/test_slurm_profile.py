@@ -98,7 +98,7 @@ def page() -> list[str]:
     return [command for line in lines for command in line.split(" && ")]
 
 
-def wait_for(ready: Callable[[], object], what: str, seconds: float = 240) -> None:
+def wait_for(ready: Callable[[], object], what: str, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, f"{what}: not within {seconds} s"

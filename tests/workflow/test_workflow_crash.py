@@ -25,16 +25,30 @@ pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(900)]
 
 SUBJECT = "sub-icb001"
 TABLES = ("score/slices.csv.gz", "evaluate/detection.csv", "evaluate/segmentation.csv")
-TARGETS = [f"out/{name}" for name in TABLES]
+# as in the profile and in `make demo`: what a crash cut off is made again
+TARGETS = [*(f"out/{name}" for name in TABLES), "--rerun-incomplete"]
 
 
-def start(checkout, *arguments: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start snakemake in a session of its own, so that killing it leaves its jobs, as kill -9 does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "tiny.yaml"],
-        cwd=checkout.folder, text=True, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(checkout.folder / "src")},
-    )  # fmt: skip
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(checkout, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "tiny.yaml"],
+            cwd=checkout.folder, text=True, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(checkout.folder / "src")},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_for(ready: Callable[[], object], what: str, seconds: float = 300) -> None:
@@ -78,7 +92,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, tmp_path):
+def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, start, tmp_path):
     checkout = finished.copy(tmp_path / "checkout")
     mine = forget(checkout)
     first = start(checkout, *TARGETS)
@@ -89,7 +103,7 @@ def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, tm
 
     second = checkout.snakemake(*TARGETS, check=False)
     assert second.returncode != 0
-    assert "could not be locked" in second.stderr or "cannot be locked" in second.stderr
+    assert "Directory cannot be locked" in second.stderr
     assert first.poll() is None
 
     first.kill()  # SIGKILL: Snakemake alone; its jobs stay
@@ -106,7 +120,7 @@ def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, tm
     # the node's scratch disappears while a registration works in it; the next attempt has none at all
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    anew = ["--rerun-incomplete", "--retries", "2", "--default-resources", f"tmpdir='{scratch}'"]
+    anew = ["--retries", "2", "--default-resources", f"tmpdir='{scratch}'"]
     again = start(checkout, *TARGETS, *anew)
     wait_for(lambda: any(scratch.iterdir()), "use of the scratch folder")
     shutil.rmtree(scratch, ignore_errors=True)
