@@ -35,7 +35,7 @@ pytestmark = [
 
 SUBJECT = "out/preprocess/sub-icb001/slices.npz"
 TRAINED = "out/train/vae_kl/seed-0"
-TARGETS = f"{SUBJECT} {TRAINED}/model.safetensors"
+TARGETS = f"--rerun-incomplete {SUBJECT} {TRAINED}/model.safetensors"  # --configfile takes all words up to an option
 LOG = "out/logs/train/vae_kl-seed-0.log"
 # what a site edits: without accounting squeue has to be asked; a node of one CPU; two subjects a job
 SITE = {
