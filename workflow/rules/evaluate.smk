@@ -124,7 +124,7 @@ rule evaluate_froc:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=120,
+        runtime=growing(120),
     params:
         preprocess=f"{ROOT}/preprocess",
         maps=f"{ROOT}/score/maps",
@@ -155,7 +155,7 @@ rule evaluate_strata:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
@@ -222,7 +222,7 @@ rule evaluate_confound:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         cohort=f"{ROOT}/cohort",
         preprocess=f"{ROOT}/preprocess",
@@ -248,7 +248,7 @@ rule evaluate_ablation:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
@@ -277,7 +277,7 @@ rule evaluate_uncertainty:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1000 * attempt,
-        runtime=30,
+        runtime=growing(30),
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
@@ -311,7 +311,7 @@ rule evaluate_plots:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,
-        runtime=30,
+        runtime=growing(30),
     params:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
