@@ -25,9 +25,12 @@ DRY_RUNS = Path(__file__).with_name("dry_runs.py")
 DEMO = yaml.safe_load((REPOSITORY / "config.yaml").read_text("utf-8"))
 
 PHANTOM = {"phantom_subject", "phantom_participants", "cohort_participants"}
+SCANS = {"phantom_subject", "phantom_participants"}
 NETWORKS = {"train_stage1", "train_method"}
 # they write down the settings of every stage before them
 RECORDS = {"score_bundle", "evaluate_report", "handoff_index"}
+
+UNUSED = ("denoising", "vae_variance", "vae_dropout", "aae", "vae_flow", "beta_tcvae")
 
 # pattern of a key -> the first rules that it reaches; the first matching row counts
 FIRST: list[tuple[str, set[str]]] = [
@@ -35,12 +38,19 @@ FIRST: list[tuple[str, set[str]]] = [
     # the synthetic table names every split itself; which validation scans stop and which calibrate is drawn
     ("cohort.seed", {"cohort_participants", "train_pack", "score_calibrate"}),
     ("cohort.*", {"handoff_index"}),
-    ("phantom.bleed_subtypes", PHANTOM),
+    # other scans of the same people: the table of participants stays
+    ("phantom.pose.*", SCANS),
+    ("phantom.slice_thickness_mm", SCANS),
+    ("phantom.noise_hu", SCANS),
     ("phantom.*", PHANTOM),
     ("preprocess.resample.*", {"preprocess_resample"}),
     ("preprocess.skullstrip.*", {"preprocess_skullstrip"}),
     ("preprocess.register.interpolation", {"preprocess_slices"}),
-    ("preprocess.register.second_pass", {"preprocess_mean_brain", "preprocess_refine"}),
+    # the first pass writes under another name then, and the second joins the chain
+    (
+        "preprocess.register.second_pass",
+        {"preprocess_register", "preprocess_mean_brain", "preprocess_refine"},
+    ),
     ("preprocess.register.atlas", {"preprocess_atlas"}),
     ("preprocess.register.*", {"preprocess_register"}),
     ("preprocess.slices.write_nifti", {"preprocess_nifti_slices", *RECORDS}),
@@ -53,6 +63,10 @@ FIRST: list[tuple[str, set[str]]] = [
     ("train.multitask.*", {"train_method"}),
     ("train.vae_kl.*", {"train_method"}),
     ("train.cevae.*", {"train_method"}),
+    # how fast a network is trained changes nothing of it
+    ("train.threads", RECORDS),
+    # methods that the demo does not train
+    *((f"train.{method}.*", RECORDS) for method in UNUSED),
     ("train.*", NETWORKS),
     ("score.transforms", {"score_infer"}),
     ("score.accelerator", {"score_infer"}),
@@ -77,6 +91,7 @@ FIRST: list[tuple[str, set[str]]] = [
     ),
     ("handoff.method", {"handoff_patient", "handoff_index"}),
     ("handoff.title", {"preprocess_quality_page", "handoff_patient", "handoff_index", "evaluate_report"}),
+    ("handoff.zip", {"handoff_index"}),
     ("handoff.*", {"handoff_patient"}),
 ]
 # a temp() file that has to be rebuilt for its only reader
@@ -85,11 +100,11 @@ VALUES: dict[str, Any] = {
     "results_dir": "elsewhere",
     "handoff.method": "vae_kl",
     "cohort.pathologies": ["abscess"],
-    "preprocess.register.atlas": {
-        "image": "Snakefile",
-        "mask": "config.yaml",
-    },  # never opened: nothing is run
+    # never opened: nothing is run
+    "preprocess.register.atlas": {"image": "Snakefile", "mask": "config.yaml"},
 }
+# keys whose other value needs another key's
+BESIDE: dict[str, dict[str, Any]] = {"handoff.score": {"handoff": {"score": "thesis", "method": "vae_kl"}}}
 # not a value but another cohort
 LEFT_OUT = {"cohort.participants"}
 
@@ -190,7 +205,8 @@ def test_every_key_reruns_its_stage_and_what_follows(finished, tmp_path):
     config = yaml.safe_load((finished.folder / "tiny.yaml").read_text("utf-8"))
     values = flatten(DEMO) | flatten(config)
     keys = [key for key in values if key not in LEFT_OUT]
-    plans = plan(finished, tmp_path, {"": {}} | {key: nested(key, other(key, values[key])) for key in keys})
+    changes = {key: BESIDE.get(key) or nested(key, other(key, values[key])) for key in keys}
+    plans = plan(finished, tmp_path, {"": {}} | changes)
     assert jobs_of(plans.pop("")) == set()  # nothing changed: nothing to do
     faults = []
     for key, text in plans.items():
