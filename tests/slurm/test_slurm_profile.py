@@ -30,7 +30,7 @@ REASON = cluster.why_not()
 pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
     pytest.mark.xdist_group("slurm"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
 ]
 
 SUBJECT = "out/preprocess/sub-icb001/slices.npz"
