@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 
 
-.PHONY: help demo test reruns lint bench bundle detection detection-data detection-train detection-score detection-evaluate status clean-demo
+.PHONY: help demo test reruns lint bench bundle detection detection-data detection-train detection-score detection-evaluate handoff-verify status clean-demo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -57,6 +57,9 @@ detection: .venv/.base  ## the detection study on a synthetic cohort of its own 
 
 detection-data detection-train detection-score detection-evaluate: .venv/.base
 	@$(MAKE) --no-print-directory detection STAGE=$(@:detection-%=%)
+
+handoff-verify: .venv/.base  ## check a hand-off against its SHA256SUMS; of another run: RESULTS=folder
+	$(BIN)/python -m normct.handoff.verify $(or $(RESULTS),results)/handoff
 
 status: .venv/.base  ## what would run and why (ARGS="--configfile mine.yaml"), and jobs stuck in Slurm's queue
 	@$(BIN)/snakemake --cores 1 --dry-run --nolock --rerun-incomplete $(ARGS) 2>&1 | $(BIN)/python -m normct.common.plan

@@ -17,6 +17,7 @@ from normct.common.files import write_json
 from normct.common.geometry import resample, write_transform
 from normct.common.slices import SIZE, SliceStore, empty_store, write_slices
 from normct.common.volumes import Volume, write_volume
+from normct.score.percentile import standing
 from normct.score.trained_on import scanner_mark
 
 METHOD = "vae_pretrained"
@@ -181,24 +182,16 @@ def write_subject(
         {"participant_id": subject, "verdict": "pass", "reasons": [], "measures": measures},
     )
     Image.new("RGB", (300, 100), (40, 40, 40)).save(folder / "quality.png")
-    below = sum(h < score for h in HEALTHY)
     rows = [
         {
             "method": method,
             "score": kind,
             "seed": s,
-            "value": value,
-            "rank": below + 1,
-            "n_healthy": len(HEALTHY),
-            "percentile": (below + 1) / (len(HEALTHY) + 1),
-            "higher_than_all": below == len(HEALTHY),
+            "value": float(value),
+            **standing(value, [factor * h for h in HEALTHY]),
         }
-        for method, kind, value in (
-            (METHOD, "thesis", score),
-            (METHOD, "calibrated", 2 * score),
-            ("fused", "fused", 3 * score),
-        )
-        for s in ("0", "1", "all")
+        for method, kind, factor in ((METHOD, "thesis", 1), (METHOD, "calibrated", 2), ("fused", "fused", 3))
+        for s, value in zip(("0", "1", "all"), factor * score * np.array([0.85, 1.15, 1.0]), strict=True)
     ]
     write_json(
         scored / "subjects" / f"{subject}.json",

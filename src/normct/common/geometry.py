@@ -137,10 +137,22 @@ def to_native(atlas_map: Volume, native: Volume, transform: NDArray[np.float64],
         The original scan; only its shape and affine are used.
     transform : ndarray
         As :func:`read_transform` returns it (atlas point to native point); its inverse is used.
+
+    Returns
+    -------
+    Volume
+        The first axis runs fastest, as in a NIfTI file: that is how it is written without a copy.
     """
-    return resample(
-        atlas_map, native.data.shape, native.affine, np.asarray(np.linalg.inv(transform), np.float64), order
+    index = np.linalg.inv(transform @ atlas_map.affine) @ native.affine
+    data = ndimage.affine_transform(
+        atlas_map.data.T,
+        index[2::-1, 2::-1],
+        index[2::-1, 3],
+        output_shape=native.data.shape[::-1],
+        order=order,
+        prefilter=False,
     )
+    return Volume(data.T, native.affine)
 
 
 def angles_deg(matrix: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -13,6 +13,9 @@ from normct.common.geometry import to_native
 from normct.common.slices import GRID, SIZE, SliceStore
 from normct.common.volumes import Volume
 
+COARSEST_MM = 1.0
+"""Voxels of half of it or less are filled in between samples no further apart than this."""
+
 
 @lru_cache(maxsize=1)
 def _interpolation() -> NDArray[np.float32]:
@@ -84,9 +87,13 @@ def atlas_map(store: SliceStore, residual: NDArray[np.float32]) -> NDArray[np.fl
     small = np.zeros(store.mask.shape, np.float32)
     small[store.mask] = residual
     up = _interpolation()
-    values = up @ small @ up.T
-    weight = up @ store.mask.astype(np.float32) @ up.T
-    return np.where(store.brain & (weight > 1e-3), values / np.maximum(weight, 1e-3), 0.0).astype(np.float32)
+    filled = np.flatnonzero(store.mask.any(axis=(1, 2)))
+    result = np.zeros(store.brain.shape, np.float32)
+    for z in filled:  # slice by slice: a tenth of the memory
+        weight = up @ store.mask[z].astype(np.float32) @ up.T
+        near = store.brain[z] & (weight > 1e-3)
+        result[z][near] = (up @ small[z] @ up.T)[near] / weight[near]
+    return result
 
 
 def native_map(
@@ -98,9 +105,11 @@ def native_map(
     *,
     inside: NDArray[np.bool_] | None = None,
     step: float = 1 / 16,
-    order: int = 1,
 ) -> Volume:
-    """Carry a map [z, y, x] of the atlas grid onto the grid of the original scan.
+    """Carry a map [z, y, x] of the atlas grid onto the grid of the original scan, linearly.
+
+    Voxels under half a millimetre are filled in between every second (third ...) one: the map, made of pixels of
+    1.9 mm, holds nothing finer, and a scan of thin slices has a hundred million voxels.
 
     Parameters
     ----------
@@ -116,25 +125,42 @@ def native_map(
         Boolean, same shape: the part to carry, and what lies around it in its box; all that is not 0.
     step : float
         Values are rounded to multiples of it, so that noise does not bloat the file.
-    order : int
-        1 linear, 0 nearest neighbour (a third of the time).
 
     Returns
     -------
     Volume
-        float32 on exactly the given grid.
+        float32 on exactly the given grid, first axis fastest (as the file has it).
     """
-    result = np.zeros(tuple(shape), np.float32)
+    result = np.zeros(tuple(shape), np.float32, order="F")
     where = _native_box(values != 0 if inside is None else inside, atlas_affine, shape, affine, transform)
     start = np.array([s.start for s in where])
-    size = tuple(s.stop - s.start for s in where)
-    if min(size) > 0:
-        shifted = affine.copy()
-        shifted[:3, 3] += affine[:3, :3] @ start
-        grid = Volume(np.broadcast_to(np.float32(0), size), shifted)
-        part = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform, order).data
-        result[where] = np.round(part / np.float32(step)) * np.float32(step)
+    size = np.array([s.stop - s.start for s in where])
+    if size.min() > 0:
+        zooms = np.linalg.norm(affine[:3, :3], axis=0)
+        every = np.minimum(np.maximum(1, (COARSEST_MM / zooms + 1e-6).astype(int)), np.maximum(1, size - 1))
+        coarse = affine @ np.block([[np.diag(every), start[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+        counts = -(-(size - 1) // every) + 1
+        grid = Volume(np.broadcast_to(np.float32(0), tuple(counts)), coarse)
+        part = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform).data
+        for axis in range(3):
+            part = _refine(part, int(every[axis]), int(size[axis]), axis)
+        result[where] = np.rint(part / np.float32(step)) * np.float32(step)
     return Volume(result, affine)
+
+
+def _refine(part: NDArray[np.float32], every: int, size: int, axis: int) -> NDArray[np.float32]:
+    """Fill in linearly between samples that are ``every`` voxels apart along an axis, up to ``size``."""
+    if every == 1:
+        return part
+    shape = list(part.shape)
+    shape[axis] = (part.shape[axis] - 1) * every + 1
+    fine = np.empty(shape, np.float32, order="F")
+    ahead, onto = np.moveaxis(part, axis, 0), np.moveaxis(fine, axis, 0)
+    onto[::every] = ahead
+    for place in range(1, every):
+        share = np.float32(place / every)
+        onto[place::every] = ahead[:-1] * (1 - share) + ahead[1:] * share
+    return np.moveaxis(onto[:size], 0, axis)
 
 
 def _native_box(

@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import ndimage
-
 from normct.common.files import read_json
+from normct.common.volumes import extent
 from normct.handoff.planes import sample
 from normct.handoff.settings import Settings, Sources
 
@@ -60,8 +58,7 @@ def write_dicom(
         return [*words, "No DICOM results: the images that the volume was made of could not be told apart"]
     from normct.handoff import dicom_objects as objects
 
-    boxes = ndimage.find_objects((drawn["anomaly"].data != 0).astype(np.uint8))
-    box = boxes[0] if boxes else (slice(0, 0),) * 3
+    box = extent(drawn["anomaly"].data) or (slice(0, 0),) * 3
     marked = sample(drawn["marked"], instances, box, 0)
     difference = sample(drawn["anomaly"], instances, box, 1)
     identity = (

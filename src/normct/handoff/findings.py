@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from normct.common.volumes import Volume
+from normct.common.volumes import Volume, extent
 from normct.handoff import regions
 
 RIM_MM = 4.0
@@ -66,11 +66,11 @@ class Finding:
 def depth_map(brain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the distance in mm to the brain's surface, shape and order of ``brain`` (1 mm); 0 outside."""
     depth = np.zeros(brain.shape, np.float32)
-    box = ndimage.find_objects(brain.astype(np.uint8))
+    box = extent(brain)
     if box:
         # a border of background: the brain's box touches its surface on every side
-        inside = np.pad(brain[box[0]], 1)
-        depth[box[0]] = ndimage.distance_transform_edt(inside)[1:-1, 1:-1, 1:-1]
+        inside = np.pad(brain[box], 1)
+        depth[box] = ndimage.distance_transform_edt(inside)[1:-1, 1:-1, 1:-1]
     return depth
 
 
@@ -110,18 +110,21 @@ def find(
     mask : ndarray of uint8
         1 hyperdense, 2 hypodense, 0 elsewhere, on the original grid.
     """
-    mask = np.zeros(anomaly.data.shape, np.uint8)
+    mask = np.zeros(anomaly.data.shape, np.uint8, order="F")
     found: list[tuple[tuple[bool, float], dict[str, Any]]] = []
     to_index = np.linalg.inv(depth.affine) @ to_atlas @ anomaly.affine
-    spans = ndimage.find_objects(brain.astype(np.uint8))
-    if not spans:
+    spans = extent(brain)
+    if spans is None:
         return [], mask
-    origin = np.array([s.start for s in spans[0]])
-    values_in, brain_in, mask_in = anomaly.data[spans[0]], brain[spans[0]], mask[spans[0]]
+    origin = np.array([s.start for s in spans])
+    values_in, brain_in, mask_in = anomaly.data[spans], brain[spans], mask[spans]
     for code, kind, sign in ((1, "hyperdense", 1.0), (2, "hypodense", -1.0)):
-        labels, _ = ndimage.label((values_in * sign > threshold) & brain_in, np.ones((3, 3, 3)))
-        for number, where in enumerate(ndimage.find_objects(labels), 1):
-            inside = labels[where] == number
+        over = (values_in > threshold if sign > 0 else values_in < -threshold) & brain_in
+        # backwards, as the file lies in memory
+        labels, _ = ndimage.label(over.T, np.ones((3, 3, 3)))
+        for number, backwards in enumerate(ndimage.find_objects(labels), 1):
+            where = backwards[::-1]
+            inside = number == labels[backwards].T
             ml = float(inside.sum()) * anomaly.voxel_ml
             if ml < min_ml:
                 continue

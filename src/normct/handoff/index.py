@@ -20,7 +20,7 @@ from normct.common.files import atomic, read_json, write_json
 from normct.common.provenance import git_commit
 from normct.common.registry import FUSED, METHODS, label
 from normct.handoff import history
-from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED, method_words, render
+from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED, method_words, render, trust_words
 from normct.handoff.provenance import provenance
 from normct.handoff.report_pdf import write_report
 from normct.handoff.sums import ZIP, write_sums, write_zip
@@ -166,7 +166,8 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
         "healthy": false_in_healthy(scored),
         "fpr": f"{settings['voxel_fpr'] * 100:.2g}",
     }
-    page = render("index.html.j2", "worklist.js", scored=scored, aside=aside, failed=failed, **shared)
+    listed = [r | {"trust": trust_words(r, r["n_healthy"])} for r in scored]
+    page = render("index.html.j2", "worklist.js", scored=listed, aside=aside, failed=failed, **shared)
     texts = {
         "README.txt": render_text("README.txt.j2", shared),
         "methods.txt": render_text("methods.txt.j2", shared | made | mapped_by(settings)),

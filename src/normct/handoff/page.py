@@ -94,6 +94,30 @@ def ordinal_words(value: float, healthy: list[float]) -> str:
     return f"higher than {below} of {n} healthy scans"
 
 
+def trust_words(uncertainty: dict[str, Any], n_healthy: int) -> list[str]:
+    """Put in words how far a score's place can be trusted: the number of healthy scans, the networks' spread.
+
+    Parameters
+    ----------
+    uncertainty : dict
+        ``percentile_low, percentile_high, seed_low, seed_high`` of :class:`normct.handoff.scores.Score`.
+    n_healthy : int
+        Healthy scans compared with.
+    """
+    words = []
+    low, high = uncertainty["percentile_low"], uncertainty["percentile_high"]
+    if low is not None:
+        words.append(f"higher than {low} to {high} % of healthy scans (95 % interval)")
+    low, high = uncertainty["seed_low"], uncertainty["seed_high"]
+    if low is not None:
+        agreed = low == high
+        words.append(
+            f"{'all' if agreed else 'single'} networks: higher than "
+            f"{low if agreed else f'{low} to {high}'} of {n_healthy}"
+        )
+    return words
+
+
 def score_svg(value: float, healthy: list[float]) -> Markup:
     """Draw healthy scans as dots and this scan as a diamond on one axis."""
     low, high = min([value, *healthy]), max([value, *healthy])

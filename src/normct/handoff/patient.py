@@ -20,7 +20,15 @@ from normct.common.registry import METHODS
 from normct.common.slices import read_slices
 from normct.handoff.dicom_out import write_dicom
 from normct.handoff.drawing import draw
-from normct.handoff.page import block, data_uri, method_words, ordinal_words, render, score_svg
+from normct.handoff.page import (
+    block,
+    data_uri,
+    method_words,
+    ordinal_words,
+    render,
+    score_svg,
+    trust_words,
+)
 from normct.handoff.scores import read_score
 from normct.handoff.settings import Settings, Sources
 
@@ -80,6 +88,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         **common,
         score=score,
         words=words,
+        trust=trust_words(score.uncertainty, len(score.healthy)),
         svg=score_svg(score.value, score.healthy),
         method=method_words(settings.method),
         one_network=settings.method in METHODS,
@@ -109,7 +118,8 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "seeds": score.seeds,
         "percentile": score.percentile,
         "n_healthy": len(score.healthy),
-        "n_below": sum(h < score.value for h in score.healthy),
+        "n_below": score.below,
+        **score.uncertainty,
         "higher_than_all": score.higher_than_all,
         "words": words,
         "threshold": drawn["threshold"],

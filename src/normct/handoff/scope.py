@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from normct.common.volumes import Volume
+from normct.common.volumes import Volume, extent
 
 CONTRAST_HU, CONTRAST_ML = (100.0, 400.0), 3.0
 METAL_HU, METAL_ML = 2800.0, 0.03
@@ -108,18 +108,19 @@ def contrast_ml(hu: NDArray[np.float32], brain: NDArray[np.bool_], pixel_mm: flo
     pixel_mm, spacing : float
         Pixel size and distance of the slices.
     """
-    core = ndimage.binary_erosion(brain, np.ones((1, 3, 3)), iterations=max(1, round(6 / pixel_mm)))
+    side = 2 * max(1, round(6 / pixel_mm)) + 1
+    core = ndimage.minimum_filter(brain, (1, side, side), mode="constant", cval=0)
     dense = core & (hu > CONTRAST_HU[0]) & (hu < CONTRAST_HU[1])
     return float(dense.sum()) * pixel_mm**2 * spacing / 1000
 
 
 def metal_ml(ct: Volume, brain: NDArray[np.uint8]) -> float:
     """Return the volume (mL) of metal within the brain's box and 15 mm around, on the scan's own grid."""
-    boxes = ndimage.find_objects(brain)
-    if not boxes:
+    box = extent(brain)
+    if box is None:
         return 0.0
     edge = np.ceil(15 / ct.zooms).astype(int)
-    where = tuple(slice(max(0, s.start - e), s.stop + e) for s, e in zip(boxes[0], edge, strict=True))
+    where = tuple(slice(max(0, s.start - e), s.stop + e) for s, e in zip(box, edge, strict=True))
     return float((ct.data[where] >= METAL_HU).sum()) * ct.voxel_ml
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from scipy.special import betaincinv
 
 from normct.common.files import read_json
 from normct.common.registry import FUSED
@@ -30,6 +33,8 @@ class Score:
         Networks averaged.
     false_findings : dict or None
         What healthy scans get (:func:`healthy_findings`); None where the calibration does not say.
+    by_seed : list of int
+        Healthy scans that score lower, by each network's own score; empty with a single one.
     """
 
     value: float
@@ -39,6 +44,39 @@ class Score:
     threshold: float
     seeds: int
     false_findings: dict[str, Any] | None = None
+    by_seed: tuple[int, ...] = ()
+
+    @property
+    def below(self) -> int:
+        """Number of healthy scans that score lower."""
+        return sum(h < self.value for h in self.healthy)
+
+    @property
+    def uncertainty(self) -> dict[str, Any]:
+        """How far the place among healthy scans can be trusted, for record, table and worklist.
+
+        ``percentile_low`` and ``percentile_high``: 95 % interval of the share of all healthy people's scans (%)
+        that score lower, None without healthy scans; ``seed_low`` and ``seed_high``: healthy scans that score
+        lower by the lowest and the highest of the networks, None with fewer than two.
+        """
+        low, high = share_interval(self.below, len(self.healthy)) if self.healthy else (None, None)
+        several = len(self.by_seed) > 1
+        return {
+            "percentile_low": low,
+            "percentile_high": high,
+            "seed_low": min(self.by_seed) if several else None,
+            "seed_high": max(self.by_seed) if several else None,
+        }
+
+
+def share_interval(below: int, n: int) -> tuple[int, int]:
+    """Return the 95 % interval in per cent of a share of which ``below`` of ``n`` were seen.
+
+    Exact, from the beta distribution (Clopper and Pearson, Biometrika 26:404, 1934); rounded outwards.
+    """
+    low = betaincinv(below, n - below + 1, 0.025) if below else 0.0
+    high = betaincinv(below + 1, n - below, 0.975) if below < n else 1.0
+    return math.floor(100 * float(low)), math.ceil(100 * float(high))
 
 
 def healthy_findings(calibration: dict[str, Any], method: str, min_ml: float) -> dict[str, Any] | None:
@@ -105,4 +143,5 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, kind: s
         threshold=float(drawn["thresholds"][method]),
         seeds=max(1, sum(v["seed"] != "all" for v in rows)),
         false_findings=healthy_findings(drawn, method, min_ml),
+        by_seed=tuple(int(v["rank"]) for v in rows if v["seed"] != "all"),
     )
