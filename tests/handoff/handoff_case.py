@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from head_case import ball_mask, head, native_grid, rigid, small, template
 from PIL import Image
-from scipy import ndimage
 
 from normct.cohort.importer import run_import
-from normct.common.anatomy import ATLAS_SHAPE, atlas_affine, ct_atlas
+from normct.common.anatomy import ATLAS_SHAPE, atlas_affine
 from normct.common.files import write_json
 from normct.common.geometry import resample, write_transform
-from normct.common.slices import SIZE, SliceStore, empty_store, write_slices
+from normct.common.slices import SliceStore, empty_store, write_slices
 from normct.common.volumes import Volume, write_volume
 from normct.score.percentile import standing
 from normct.score.trained_on import scanner_mark
@@ -50,75 +50,6 @@ Z_PER_HU = 0.25
 Z_THRESHOLD = 2.72
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text("utf-8"))
 HEALTHY = [0.9, 1.0, 1.05, 1.2]
-
-
-def rigid(
-    pitch: float = 12.0, yaw: float = 5.0, shift: tuple[float, float, float] = (4.0, -6.0, 9.0)
-) -> np.ndarray:
-    """Atlas point to native point, degrees and mm."""
-    from scipy.spatial.transform import Rotation
-
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", [pitch, 3.0, yaw], degrees=True).as_matrix()
-    matrix[:3, 3] = shift
-    return matrix
-
-
-def native_grid(
-    shape: tuple[int, int, int], zooms: tuple[float, float, float], flips: str = "LPS"
-) -> np.ndarray:
-    """Affine of a scan whose centre lies near the head's; ``flips`` are the directions of i, j, k."""
-    linear = np.zeros((3, 3))
-    for column, (letter, zoom) in enumerate(zip(flips, zooms, strict=True)):
-        row = next(r for r, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
-        linear[row, column] = zoom if letter in "RAS" else -zoom
-    affine = np.eye(4)
-    affine[:3, :3] = linear
-    affine[:3, 3] = np.array([0, -15, 15]) - linear @ (np.array(shape) - 1) / 2
-    return affine
-
-
-def small(data: np.ndarray) -> np.ndarray:
-    """240×240 to 128×128, as preprocessing does it; [z, y, x]."""
-    planes = [
-        Image.fromarray(p.astype(np.float32)).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for p in data
-    ]
-    return np.stack([np.asarray(p) for p in planes])
-
-
-@lru_cache(maxsize=1)
-def template():
-    """HU of the atlas brain with CSF, skull and scalp around it; its mask."""
-    image, mask = ct_atlas()
-    distance = ndimage.distance_transform_edt(mask.data == 0)
-    around = np.where(distance < 3, 8, np.where(distance < 9, 1000, np.where(distance < 15, 40, -1000)))
-    return Volume(np.where(mask.data > 0, image.data, around).astype(np.float32), image.affine), mask
-
-
-@lru_cache(maxsize=4)
-def ball_mask(ball) -> np.ndarray:
-    """Voxels of the atlas grid within the ball (atlas mm: x, y, z, radius) and the brain."""
-    image, mask = template()
-    world = np.indices(ATLAS_SHAPE).reshape(3, -1).T @ image.affine[:3, :3].T + image.affine[:3, 3]
-    near = ((world - ball[:3]) ** 2).sum(axis=1) <= ball[3] ** 2
-    return near.reshape(ATLAS_SHAPE) & (mask.data > 0)
-
-
-@lru_cache(maxsize=4)
-def with_ball(ball, delta) -> np.ndarray:
-    """HU of the template with a ball that is denser by ``delta``."""
-    return template()[0].data + np.float32(delta) * ball_mask(ball)
-
-
-def head(shape, affine, points, ball, delta, seed=0):
-    """HU of a head on a native grid, with a ball (atlas mm); the ball on the atlas grid."""
-    image, mask = template()
-    inside = ball_mask(ball)
-    native = resample(
-        Volume(with_ball(ball, delta), image.affine), shape, affine, np.linalg.inv(points), fill=-1000
-    ).data
-    native += np.random.default_rng(seed).normal(0, 4, shape).astype(np.float32)
-    return np.clip(np.rint(native), -1024, 3071).astype(np.int16), mask, inside
 
 
 def write_subject(
@@ -334,6 +265,24 @@ def make_run(root: Path, **changes: str) -> Path:
     for subject in ("sub-low", "sub-high", "sub-dark", "sub-bad"):
         main(arguments(root, subject, **changes))
     build(root, INDEX | changes, [], None)
+    return root / "handoff"
+
+
+def make_many(root: Path, record: dict, count: int, findings: int = 20) -> Path:
+    """Worklist of many scans made of one scan's record; returns the hand-off's folder."""
+    from normct.handoff.index import build
+
+    names = [f"sub-x{n:03d}" for n in range(count)]
+    (root / "cohort").mkdir(parents=True)
+    rows = "".join(f"{name}\tn/a\tn/a\ttest\n" for name in names)
+    (root / "cohort" / "participants.tsv").write_text("participant_id\tgroup\tpathology\trole\n" + rows)
+    listed = (record["findings"] * findings)[:findings]
+    for number, name in enumerate(names):
+        folder = root / "handoff" / "patients" / name
+        own = {"participant_id": name, "score": number / 10, "findings": listed}
+        write_json(folder / "patient.json", record | own)
+        (folder / "index.html").write_text("<span data-stamp></span>")
+    build(root, INDEX, [], None)
     return root / "handoff"
 
 

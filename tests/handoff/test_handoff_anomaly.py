@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from handoff_case import rigid, small
+from head_case import rigid, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation

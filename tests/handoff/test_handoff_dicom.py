@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from handoff_case import arguments, head, rigid, write_shared, write_subject
+from handoff_case import arguments, write_shared, write_subject
+from head_case import head, rigid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid

@@ -14,6 +14,9 @@ from scipy import ndimage
 
 from normct.common.volumes import Volume
 
+OWN_PLANE = 0.02
+"""Voxels by which a plane may miss the volume's own: rounding of the NIfTI header."""
+
 
 def plane_affine(instance: dict[str, Any]) -> NDArray[np.float64]:
     """Return pixel (row, column, 0) to RAS+ mm of an instance, shape (4, 4) (DICOM PS3.3 C.7.6.2.1.1).
@@ -30,6 +33,32 @@ def plane_affine(instance: dict[str, Any]) -> NDArray[np.float64]:
     affine[:3, 2] = np.cross(along_row, along_column)
     affine[:3, 3] = instance["position"]
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _own_plane(
+    part: NDArray[Any], steps: NDArray[np.float64], offset: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[Any] | None:
+    """Return the voxels of a plane that is one of the volume's own, None for any other plane.
+
+    An untilted series has its own planes in the volume, at most mirrored: nothing to interpolate.
+    """
+    whole, first = np.rint(steps).astype(int), np.rint(offset).astype(int)
+    stray = np.abs(steps - whole) @ np.array(size) + np.abs(offset - first)
+    axes = np.abs(whole).argmax(axis=0)
+    if stray.max() > OWN_PLANE or np.abs(whole).sum() != 2 or axes[0] == axes[1]:
+        return None
+    row, column = axes
+    across = 3 - row - column
+    if not 0 <= first[across] < part.shape[across]:
+        return np.zeros(size, part.dtype)
+    plane = np.take(part, first[across], axis=across)
+    plane = plane if row < column else plane.T
+    # a border of background takes what lies outside
+    places = [
+        np.clip(first[axis] + whole[axis, n] * np.arange(size[n]) + 1, 0, part.shape[axis] + 1)
+        for n, axis in enumerate(axes)
+    ]
+    return np.pad(plane, 1)[np.ix_(*places)]
 
 
 def sample(
@@ -71,6 +100,10 @@ def sample(
         if min(size) == 0:
             continue
         offset = index[:3, :2] @ low + index[:3, 3] - start
+        found = _own_plane(part, index[:3, :2], offset, size[:2])
+        if found is not None:
+            result[number, low[0] : high[0], low[1] : high[1]] = found
+            continue
         # grid-constant: a plane on the volume's first slice is not lost to rounding
         plane = ndimage.affine_transform(
             part,

@@ -1,0 +1,92 @@
+"""What the hand-off costs a scan of thin slices, and how large and fast a worklist of 200 scans is.
+
+The scans are those of the tests (``tests/handoff/handoff_case.py``): the template's head in HU with noise, its z
+map with smooth noise, as scores leave it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import median
+
+from benchmarks.bench_preprocess import child
+from benchmarks.entry import Entry
+
+CASES = Path(__file__).resolve().parents[1] / "tests" / "handoff"
+CHROMIUM = Path("/usr/bin/chromium")
+SHAPE, ZOOMS, SEED = (512, 512, 256), (0.45, 0.45, 0.625), 1
+SCANS, REPEATS = 200, 3
+
+
+def make_thin(root: Path) -> list[str]:
+    """Write what the earlier stages leave of a scan of thin slices; return the patient job's command line."""
+    sys.path.insert(0, str(CASES))
+    import handoff_case as case
+    import numpy as np
+    from scipy import ndimage
+
+    from normct.common.slices import read_slices
+
+    case.write_shared(root, {"sub-thin": "test"})
+    case.write_subject(root, "sub-thin", shape=SHAPE, zooms=ZOOMS, seed=SEED)
+    mask = read_slices(root / "preprocess" / "sub-thin" / "slices.npz").mask
+    rng = np.random.default_rng(SEED)
+    noise = ndimage.gaussian_filter(rng.normal(size=mask.shape).astype(np.float32), 2)[mask]
+    path = root / "score" / "calibrated" / "sub-thin.npz"
+    with np.load(path) as maps:
+        z = {name: (maps[name] + 1.2 * noise / noise.std()).astype(np.float16) for name in maps.files}
+    np.savez_compressed(path, **z)
+    return case.arguments(root, "sub-thin", **case.Z_SETTINGS)
+
+
+def make_worklist(root: Path, record: Path) -> Path:
+    """Write a worklist of 200 scans like one scan's record; return its page."""
+    sys.path.insert(0, str(CASES))
+    import handoff_case as case
+
+    from normct.common.files import read_json
+
+    return case.make_many(root, read_json(record), SCANS) / "index.html"
+
+
+def loading_seconds(page: Path) -> float | None:
+    """Return how long Chromium takes to load a page, to the end of its load event; None without Chromium."""
+    if not CHROMIUM.exists():
+        print("  handoff_worklist_load_s is left out: no Chromium here", file=sys.stderr)
+        return None
+    from playwright.sync_api import sync_playwright
+
+    took = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        for _ in range(REPEATS):
+            tab = browser.new_page()
+            tab.goto(page.as_uri(), wait_until="load")
+            took.append(tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000)
+            tab.close()
+        browser.close()
+    return median(took)
+
+
+def measure() -> list[Entry]:
+    """Measure on a head made here; about two minutes."""
+    with tempfile.TemporaryDirectory(prefix="normct-bench-") as name:
+        root = Path(name)
+        # a child's peak memory starts from its parent's: what is large is made in a process of its own
+        with ProcessPoolExecutor(1) as pool:
+            arguments = pool.submit(make_thin, root / "thin").result()
+            runs = [child("normct.handoff.patient", *arguments) for _ in range(REPEATS)]
+            folder = root / "thin" / "handoff" / "patients" / "sub-thin"
+            page = pool.submit(make_worklist, root / "many", folder / "patient.json").result()
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        entries = [
+            Entry("handoff_cpu_s", median(cpu for cpu, _ in runs), "CPU s", "<= 10"),
+            Entry("handoff_peak_mb", max(peak for _, peak in runs), "MB", "<= 2500"),
+            Entry("handoff_patient_mb", size / 1e6, "MB", "<= 15"),
+            Entry("handoff_worklist_mb", page.stat().st_size / 1e6, "MB", "< 5"),
+        ]
+        seconds = loading_seconds(page)
+        return entries + ([] if seconds is None else [Entry("handoff_worklist_load_s", seconds, "s", "< 2")])

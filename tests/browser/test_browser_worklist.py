@@ -1,0 +1,59 @@
+"""The worklist in a real browser, from file://, without a network."""
+
+from __future__ import annotations
+
+import pytest
+from handoff_case import make_many
+from seen import names
+
+from normct.common.files import read_json
+
+
+def test_worklist_ranks_sorts_and_filters(page, handoff, shots):
+    page.goto((handoff / "index.html").as_uri())
+    assert names(page) == ["sub-high", "sub-dark", "sub-low"]
+    page.screenshot(path=shots / "worklist.png", full_page=True)
+    page.get_by_role("button", name="Scan").click()
+    assert names(page) == ["sub-dark", "sub-high", "sub-low"]
+    score = page.get_by_role("button", name="Score against healthy")
+    score.click()
+    assert names(page) == ["sub-low", "sub-dark", "sub-high"]
+    score.press("Enter")
+    assert names(page) == ["sub-high", "sub-dark", "sub-low"]
+    page.fill("#find", "hypodense")
+    assert names(page) == ["sub-dark"]
+    assert page.inner_text("#count") == "1 of 3 scans shown"
+    page.fill("#find", "")
+    page.check("#high")
+    assert names(page) == ["sub-high"]
+    aside = page.locator("#aside ~ .wide").inner_text()
+    assert "no brain was found" in aside and "sub-cal" in aside
+
+
+def test_worklist_prints(page, handoff, shots):
+    page.emulate_media(media="print")
+    page.goto((handoff / "index.html").as_uri())
+    assert not page.is_visible(".filters")
+    page.screenshot(path=shots / "worklist_print.png", full_page=True)
+
+
+@pytest.fixture(scope="module")
+def two_hundred(handoff, tmp_path_factory):
+    """A worklist of 200 scans, each with twenty findings."""
+    record = read_json(handoff / "patients" / "sub-high" / "patient.json")
+    return make_many(tmp_path_factory.mktemp("many"), record, 200)
+
+
+def test_two_hundred_scans_open_at_once_and_stay_small(page, two_hundred):
+    index = two_hundred / "index.html"
+    assert index.stat().st_size < 5e6
+    page.goto(index.as_uri(), wait_until="load")
+    took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert took < 2000
+    start = page.evaluate("performance.now()")
+    page.get_by_role("button", name="Score against healthy").click()
+    assert names(page)[0] == "sub-x000"
+    page.fill("#find", "sub-x19")
+    assert len(names(page)) == 10
+    assert page.evaluate("performance.now()") - start < 2000
+    print(f"worklist of 200: {index.stat().st_size / 1e6:.2f} MB, loaded in {took:.0f} ms")
