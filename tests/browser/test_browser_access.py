@@ -16,12 +16,15 @@ from PIL import Image
 AXE = Path(__file__).parent / "vendor" / "axe-core-4.10.3" / "axe.min.js"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
     "name", ["index.html", "patients/sub-high/index.html", "patients/sub-bad/index.html"]
 )
-def test_axe_finds_nothing_serious(browser, handoff, name):
+def test_axe_finds_nothing_serious(browser, handoff, name, scheme):
     # the pages' own policy forbids foreign scripts, this one too
-    context = browser.new_context(viewport={"width": 1360, "height": 900}, bypass_csp=True)
+    context = browser.new_context(
+        viewport={"width": 1360, "height": 900}, bypass_csp=True, color_scheme=scheme
+    )
     page = context.new_page()
     page.goto((handoff / name).as_uri())
     if "sub-high" in name:

@@ -20,6 +20,10 @@ def test_worklist_ranks_sorts_and_filters(page, handoff, shots):
     assert names(page) == ["sub-low", "sub-dark", "sub-high"]
     score.press("Enter")
     assert names(page) == ["sub-high", "sub-dark", "sub-low"]
+    width = page.get_by_role("button", name="Percentile")
+    width.click()
+    assert names(page) == ["sub-low", "sub-dark", "sub-high"]
+    assert "80 (39–100)" in page.inner_text("#worklist tbody tr:last-child td:nth-child(7)")
     page.fill("#find", "hypodense")
     assert names(page) == ["sub-dark"]
     assert page.inner_text("#count") == "1 of 3 scans shown"
@@ -35,6 +39,26 @@ def test_worklist_prints(page, handoff, shots):
     page.goto((handoff / "index.html").as_uri())
     assert not page.is_visible(".filters")
     page.screenshot(path=shots / "worklist_print.png", full_page=True)
+
+
+def test_dark_room_goes_along_to_the_patients_page(page, handoff, shots):
+    """Pages of file:// share no storage, and print is light whatever the screen."""
+    page.goto((handoff / "index.html").as_uri())
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    page.get_by_role("button", name="Dark room").click()
+    assert page.evaluate(paper) == "rgb(11, 13, 16)"
+    page.screenshot(path=shots / "worklist_dark.png", full_page=True)
+    page.get_by_role("link", name="sub-high").click()
+    page.wait_for_selector("#viewer[data-ready=true]")
+    assert page.evaluate(paper) == "rgb(11, 13, 16)"
+    page.screenshot(path=shots / "patient_dark.png", full_page=True)
+    page.emulate_media(media="print")
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    page.screenshot(path=shots / "patient_print.png", full_page=True)
+    page.emulate_media(media="screen")
+    page.keyboard.press("d")
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
 
 
 @pytest.fixture(scope="module")

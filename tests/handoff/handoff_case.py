@@ -119,7 +119,7 @@ def write_subject(
             "score": kind,
             "seed": s,
             "value": float(value),
-            **standing(value, [factor * h for h in HEALTHY]),
+            **standing(float(value), [factor * h for h in HEALTHY]),
         }
         for method, kind, factor in ((METHOD, "thesis", 1), (METHOD, "calibrated", 2), ("fused", "fused", 3))
         for s, value in zip(("0", "1", "all"), factor * score * np.array([0.85, 1.15, 1.0]), strict=True)

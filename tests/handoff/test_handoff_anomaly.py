@@ -3,15 +3,18 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from head_case import rigid, small
+from head_case import native_grid, rigid, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from factories import ellipsoid
 from normct.common.anatomy import ATLAS_SHAPE, atlas_affine
+from normct.common.geometry import resample
 from normct.common.slices import DEPTH, GRID, SliceStore
+from normct.common.volumes import Volume
 from normct.handoff.anomaly import atlas_map, native_map, read_residual
+from normct.handoff.drawing import native_mask
 
 AFFINE = atlas_affine()
 
@@ -67,6 +70,38 @@ def test_lesion_of_atlas_space_lands_on_its_own_voxels(grid, x, y, pitch):
     assert dice >= 0.9
 
 
+def test_fine_voxels_between_the_samples_lie_where_they_belong():
+    """Voxels of 0.4 mm are filled in from every second one: the lesion keeps its place and its edge."""
+    zooms, shape, centre = (0.4, 0.45, 0.8), (130, 121, 60), np.array([10.0, -20.0, 15.0])
+    turn = Rotation.from_euler("xyz", (14, -9, 20), degrees=True).as_matrix()
+    points, affine = rigid(-8), np.eye(4)
+    affine[:3, :3] = turn @ np.diag(zooms) @ np.diag([-1, 1, -1])
+    middle = points[:3, :3] @ centre + points[:3, 3]
+    affine[:3, 3] = middle - affine[:3, :3] @ (np.array(shape) - 1) / 2
+    world = np.indices(ATLAS_SHAPE).reshape(3, -1).T @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    far = np.sqrt(((world - centre) ** 2).sum(axis=1)).reshape(ATLAS_SHAPE).transpose(2, 1, 0)
+    values = np.clip(12 - far, 0, 6).astype(np.float32)
+    result = native_map(values, AFFINE, shape, affine, points, step=1e-4).data
+    own = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3] - middle
+    expected = np.clip(12 - np.linalg.norm(own, axis=-1), 0, 6)
+    assert np.abs(result - expected).max() < 0.6 and np.abs(result - expected).mean() < 0.05
+    assert result.flags.f_contiguous  # as NIfTI writes it
+
+
+@pytest.mark.parametrize("flips", ["LPS", "RAS", "SRA", "AIR"])
+def test_brain_mask_of_a_straight_scan_is_read_off_like_the_resampled_one(flips):
+    mask = Volume((np.random.default_rng(0).random((40, 44, 36)) > 0.5).astype(np.uint8), np.eye(4))
+    mask.affine[:3, 3] = (-20.3, -37.2, -1.4)
+    grid = native_grid((50, 61, 23), (0.73, 0.61, 2.17), flips)
+    ct = Volume(np.zeros((50, 61, 23), np.int16), grid)
+    found = native_mask(mask, ct).data
+    assert 0.2 < found.mean() < 0.5 and found.dtype == np.uint8
+    np.testing.assert_array_equal(found, resample(mask, ct.data.shape, ct.affine, order=0).data)
+    tilted = Volume(ct.data, grid @ rigid(14))
+    expected = resample(mask, ct.data.shape, tilted.affine, order=0).data
+    assert (native_mask(mask, tilted).data != expected).mean() < 1e-3
+
+
 def test_constant_residual_stays_constant_up_to_the_rim():
     """Background is not mixed in: a thin layer under the skull keeps its value."""
     grid = atlas_map(STORE, np.full(STORE.mask.sum(), 3.0, np.float32))
@@ -96,3 +131,5 @@ def test_outputs_lie_on_the_scans_grid(finished_run):
             image = nib.load(finished_run / "handoff" / "patients" / subject / f"{name}.nii.gz")
             assert image.shape == native.shape
             np.testing.assert_allclose(image.affine, native.affine, atol=1e-4)
+        counted = nib.load(finished_run / "handoff" / "patients" / subject / "anomaly_map.nii.gz")
+        assert counted.get_data_dtype() == np.int16 and counted.dataobj.slope == 0.25  # HU, a step

@@ -74,7 +74,7 @@ def test_stale_link_is_not_followed(tmp_path):
     assert (outside / "keep.txt").exists() and (patients / "notes").exists()
 
 
-@pytest.mark.parametrize("harm", ["flip", "remove", "add"])
+@pytest.mark.parametrize("harm", ["flip", "remove", "add", "link"])
 def test_verify_detects_every_change(run, harm):
     folder = run / "handoff"
     verify([str(folder)])
@@ -85,10 +85,18 @@ def test_verify_detects_every_change(run, harm):
         victim.write_bytes(content)
     elif harm == "remove":
         victim.unlink()
+    elif harm == "link":
+        (folder / "extra.txt").symlink_to("/etc/hostname")
     else:
         (folder / "extra.txt").write_text("x")
-    with pytest.raises(NormctError, match="extra.txt" if harm == "add" else "anomaly_map"):
+    with pytest.raises(NormctError, match="extra.txt" if harm in {"add", "link"} else "anomaly_map"):
         verify([str(folder)])
+
+
+def test_folder_with_a_link_is_not_handed_off(run):
+    (run / "handoff" / "patients" / "sub-high" / "more").symlink_to(run / "preprocess")
+    with pytest.raises(NormctError, match="patients/sub-high/more"):
+        build(run, INDEX, [], None)
 
 
 def contents(path):

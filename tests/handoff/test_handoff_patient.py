@@ -10,6 +10,7 @@ from handoff_case import METHOD, arguments, write_aside, write_shared, write_sub
 from normct.common.files import read_json
 from normct.handoff.page import ordinal_words, render, score_svg
 from normct.handoff.patient import Settings, Sources, main, make_patient
+from normct.handoff.scores import share_interval
 
 
 def test_page_speaks_of_finding_score_and_limits(finished_run):
@@ -59,6 +60,19 @@ def test_failure_becomes_a_page_and_leaves_nothing_half_written(tmp_path):
     assert sorted(p.name for p in folder.parent.rglob("*")) == ["index.html", "patient.json", "sub-a"]
 
 
+def test_link_in_a_patients_place_is_replaced_not_followed(tmp_path):
+    write_shared(tmp_path, {"sub-a": "test"})
+    write_aside(tmp_path, "sub-a", "no brain was found")
+    outside, folder = tmp_path / "outside", tmp_path / "handoff" / "patients" / "sub-a"
+    outside.mkdir()
+    (outside / "keep.txt").write_text("x")
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(outside)
+    main(arguments(tmp_path, "sub-a"))
+    assert [p.name for p in outside.iterdir()] == ["keep.txt"]
+    assert not folder.is_symlink() and (folder / "index.html").is_file()
+
+
 def test_map_that_does_not_fit_names_subject_and_remedy(tmp_path):
     write_shared(tmp_path, {"sub-a": "test"})
     write_subject(tmp_path, "sub-a", shape=(40, 40, 12), zooms=(5.0, 5.0, 14.0))
@@ -84,6 +98,29 @@ def test_memory_and_disk_fail_the_job(tmp_path, monkeypatch):
         with pytest.raises(type(error)):
             make_patient(tmp_path / "out", "sub-a", sources, settings)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("below", "n", "interval"),
+    [(4, 4, (39, 100)), (0, 4, (0, 61)), (50, 100, (39, 61)), (1, 1, (2, 100))],
+)
+def test_place_among_few_healthy_scans_is_as_wide_as_tables_say(below, n, interval):
+    """Clopper and Pearson: 0.025 = 0.3976^4 for four of four; 0.398 to 0.602 for 50 of 100."""
+    assert share_interval(below, n) == interval
+
+
+def test_page_says_how_sure_the_place_is(finished_run):
+    """The two networks of sub-high score 0.85 and 1.15 times 1.6, of sub-low times 0.95."""
+    folder = finished_run / "handoff" / "patients"
+    record = read_json(folder / "sub-high" / "patient.json")
+    assert [record[k] for k in ("percentile", "percentile_low", "percentile_high")] == [80, 39, 100]
+    text = (folder / "sub-high" / "index.html").read_text("utf-8")
+    assert (
+        "higher than 39 to 100 % of healthy scans (95 % interval); all networks: higher than 4 of 4" in text
+    )
+    low = (folder / "sub-low" / "index.html").read_text("utf-8")
+    assert "single networks: higher than 0 to 3 of 4" in low
+    assert "Age is not part of the reference" in low
 
 
 def test_words_claim_no_more_than_the_number_of_scans_allows():

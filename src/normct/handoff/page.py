@@ -52,7 +52,7 @@ def render(template: str, script: str | None, **values: Any) -> str:
     **values
         For the template; strings are escaped.
     """
-    style, code = _static("style.css"), _static(script) if script else ""
+    style, code = _static("style.css"), _static("theme.js") + _static(script) if script else ""
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )

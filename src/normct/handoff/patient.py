@@ -141,6 +141,8 @@ def make_patient(out: Path, subject: str, sources: Sources, settings: Settings) 
     str
         ``ok``, ``set_aside`` or ``failed``.
     """
+    if out.is_symlink():  # replaced by a folder, never followed
+        out.unlink()
     try:
         with atomic(out) as part:
             part.mkdir()

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from normct.common.errors import NormctError
 from normct.common.files import atomic, sha256
 
 NAME = "SHA256SUMS"
@@ -14,24 +15,38 @@ ZIP = "handoff.zip"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def listed_files(folder: Path) -> list[str]:
-    """Return every file of the hand-off as a relative path, hidden ones (Snakemake's marks) left out.
-
-    Links are not followed: a hand-off holds files of its own only.
-    """
-    found = []
-    for parent, folders, files in os.walk(folder):
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Return files and links as relative paths, hidden ones (Snakemake's marks) left out; no link is followed."""
+    files, links = [], []
+    for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
+        for name in (*folders, *names):
             path = Path(parent) / name
-            if not name.startswith(".") and not path.is_symlink():
-                found.append(path.relative_to(folder).as_posix())
-    return sorted(name for name in found if name not in {NAME, ZIP})
+            if name.startswith("."):
+                continue
+            if path.is_symlink():
+                links.append(path.relative_to(folder).as_posix())
+            elif name in names:
+                files.append(path.relative_to(folder).as_posix())
+    return sorted(name for name in files if name not in {NAME, ZIP}), sorted(links)
+
+
+def listed_files(folder: Path) -> list[str]:
+    """Return every file of the hand-off as a relative path; links are none of its own."""
+    return _walk(folder)[0]
 
 
 def write_sums(folder: str | Path) -> None:
-    """Write ``SHA256SUMS`` over everything in the folder, in the format of ``sha256sum``."""
+    """Write ``SHA256SUMS`` over everything in the folder, in the format of ``sha256sum``.
+
+    Raises
+    ------
+    NormctError
+        If a link lies in the folder: what it leads to would be missing from a copy, or leave with it unseen.
+    """
     folder = Path(folder)
+    if links := _walk(folder)[1]:
+        raise NormctError("The hand-off holds links; remove them: " + ", ".join(links))
     lines = [f"{sha256(folder / name)}  {name}\n" for name in listed_files(folder)]
     with atomic(folder / NAME) as part:
         part.write_text("".join(lines), "utf-8")
@@ -61,8 +76,10 @@ def check_sums(folder: str | Path) -> list[str]:
     for line in path.read_text("utf-8").splitlines():
         digest, _, name = line.partition("  ")
         expected[name] = digest
-    there = set(listed_files(folder))
-    faults = [f"{name}: not in {NAME}" for name in sorted(there - set(expected))]
+    files, links = _walk(folder)
+    there = set(files)
+    faults = [f"{name}: a link, no file of the hand-off" for name in links]
+    faults += [f"{name}: not in {NAME}" for name in sorted(there - set(expected))]
     for name, digest in sorted(expected.items()):
         if name not in there:
             faults.append(f"{name}: missing")

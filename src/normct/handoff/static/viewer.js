@@ -160,6 +160,7 @@
     else if (/^[1-9]$/.test(event.key) && windows[event.key - 1]) choose(windows[event.key - 1]);
     else if (event.key === "o") hide.click();
     else if (event.key === "s") layout.click();
+    else if (event.key === "d") byId("theme").click();
     else if (event.key === "n" && findings.length) jump(current + 1);
     else if (event.key === "b" && findings.length) jump(current < 0 ? -1 : current - 1);
     else return;

@@ -1,0 +1,107 @@
+"""A DICOM series as a scanner sends it, and how its results are read back."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from head_case import head, rigid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from normct.handoff.planes import plane_affine
+
+BALL, DELTA = (-35.0, 30.0, 20.0, 16.0), 30.0
+PLANTED = {
+    "PatientName": "Mustermann^Erika",
+    "PatientID": "PID998877",
+    "PatientBirthDate": "19331105",
+    "InstitutionName": "Sankt-Nirgends-Klinik",
+    "StudyDescription": "Secretstudy",
+    "AccessionNumber": "ACC445566",
+    "ReferringPhysicianName": "Doktor^Unbekannt",
+    "StudyDate": "19870612",
+    "StudyID": "SID1122",
+}
+
+
+def write_series(folder: Path) -> list[dict]:
+    """A head of 26 slices with 14 degrees of gantry tilt and one wide gap, as a scanner would send it."""
+    folder.mkdir(parents=True)
+    angle = np.radians(14)
+    orientation = [1.0, 0.0, 0.0, 0.0, float(np.cos(angle)), float(-np.sin(angle))]
+    study, series, frame = (generate_uid() for _ in range(3))
+    heights = np.cumsum([5.0] * 13 + [9.0] + [5.0] * 12) - 60
+    planes = []
+    for number, z in enumerate(heights, 1):
+        plane = {
+            "position": [-120.0, -125.0 + 20, float(z) + 40],
+            "orientation": orientation,
+            "spacing": [1.25, 1.25],
+            "rows": 190,
+            "columns": 192,
+        }
+        hu = head((190, 192, 1), plane_affine(plane), rigid(), BALL, DELTA)[0][:, :, 0]
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, generate_uid()
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, frame
+        for name, value in PLANTED.items():
+            setattr(data, name, value)
+        data.Modality, data.Manufacturer, data.PatientPosition = "CT", "GE MEDICAL SYSTEMS", "HFS"
+        data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        data.SeriesNumber, data.InstanceNumber, data.AcquisitionNumber = 4, number, 1
+        data.ImagePositionPatient, data.ImageOrientationPatient = plane["position"], orientation
+        data.PixelSpacing, data.SliceThickness, data.GantryDetectorTilt = [1.25, 1.25], 5, 14
+        data.Rows, data.Columns, data.SamplesPerPixel = 190, 192, 1
+        data.PhotometricInterpretation = "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        data.PixelData = (hu.astype("<i2") + 1024).tobytes()
+        data.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
+        planes.append(plane | {"uid": data.SOPInstanceUID, "study": study, "series": series, "frame": frame})
+    return planes
+
+
+def inside_ball(plane: dict) -> np.ndarray:
+    """Where mathematics puts the ball on a plane, shape (rows, columns)."""
+    index = np.indices((plane["rows"], plane["columns"], 1)).reshape(3, -1).T
+    to_atlas = np.linalg.inv(rigid()) @ plane_affine(plane)
+    world = index @ to_atlas[:3, :3].T + to_atlas[:3, 3]
+    near = ((world - np.array(BALL[:3])) ** 2).sum(axis=1) <= BALL[3] ** 2
+    return near.reshape(plane["rows"], plane["columns"])
+
+
+def frames(dataset):
+    """Yield each frame's source UID, plane position, segment and pixels."""
+    pixels = dataset.pixel_array
+    shared = dataset.SharedFunctionalGroupsSequence[0].get("SegmentIdentificationSequence")
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        position = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
+        chosen = group.get("SegmentIdentificationSequence", shared)
+        yield source, position, chosen[0].ReferencedSegmentNumber if chosen else None, pixels[number]
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:  # a picture
+        return data
+
+
+def readable(path: Path) -> bytes:
+    """Return a file's bytes and, of gzip, PDF and page, those that are packed in it."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        return gzip.decompress(content)
+    if path.suffix == ".pdf":
+        streams = re.findall(rb"(?<!end)stream\r?\n(.+?~>)", content, re.DOTALL)
+        return content + b"".join(_inflated(base64.a85decode(b"<~" + s, adobe=True)) for s in streams)
+    packed = re.findall(rb'octet-stream" id="[a-z-]+">([^<]+)<', content) if path.suffix == ".html" else []
+    return content + b"".join(zlib.decompress(base64.b64decode(text)) for text in packed)

@@ -1,0 +1,115 @@
+"""Results on the planes of the source images, whatever their tilt and distance."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_case import frames
+from head_case import native_grid
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from normct.cohort.importer import run_import
+from normct.common.files import read_json
+from normct.common.volumes import Volume, read_volume
+from normct.handoff.dicom_objects import Stamp, segmentation, source_datasets
+from normct.handoff.planes import plane_affine, sample
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ge_head_dicom"
+
+
+@st.composite
+def scans(draw):
+    """A volume's grid, oblique, flipped and anisotropic, and planes of any tilt with gaps across it."""
+    zooms = np.array(draw(st.tuples(st.floats(1.5, 3.0), st.floats(1.5, 3.0), st.floats(2.0, 4.0))))
+    turn = Rotation.from_euler("xyz", draw(st.tuples(*[st.floats(-25, 25)] * 3)), degrees=True).as_matrix()
+    signs = np.diag(draw(st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)))
+    shape = tuple(int(np.ceil(140 / z)) for z in zooms)
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ signs @ np.diag(zooms)
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
+    tilt = np.radians(draw(st.floats(-25, 25)))
+    gaps = draw(st.lists(st.floats(2, 7), min_size=14, max_size=20))
+    planes = [
+        {
+            "position": [-60.0, -60.0, float(z)],
+            "orientation": [1.0, 0.0, 0.0, 0.0, float(np.cos(tilt)), float(-np.sin(tilt))],
+            "spacing": [1.0, 1.2],
+            "rows": 120,
+            "columns": 100,
+        }
+        for z in np.cumsum(gaps) - sum(gaps) / 2 - 60 * np.sin(-tilt)
+    ]
+    return shape, affine, planes
+
+
+@settings(max_examples=10, deadline=None)
+@given(scan=scans(), x=st.floats(-15, 15), y=st.floats(-15, 15))
+def test_lesion_is_found_on_planes_of_any_tilt_and_distance(scan, x, y):
+    shape, affine, planes = scan
+    centre = np.array([x, y, 0.0])
+
+    def ball(size, to_world):
+        world = np.indices(size).reshape(3, -1).T @ to_world[:3, :3].T + to_world[:3, 3]
+        return (((world - centre) ** 2).sum(axis=1) <= 22.0**2).reshape(size)
+
+    volume = Volume(ball(shape, affine).astype(np.float32), affine)
+    box = tuple(slice(s.min(), s.max() + 1) for s in np.nonzero(volume.data))
+    found = sample(volume, planes, box, 1) > 0.5
+    truth = np.stack([ball((p["rows"], p["columns"], 1), plane_affine(p))[..., 0] for p in planes])
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) >= 0.9
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real head is not on this machine")
+def test_real_tilted_head_is_sampled_on_its_own_28_images(tmp_path):
+    """Bone of the volume (56 slices, sheared upright) lies on bone of each image as it was sent."""
+    run_import("sub-ge", REAL, None, tmp_path)
+    instances = read_json(tmp_path / "dicom_private.json")["instances"]
+    assert len(instances) == 28
+    ct = read_volume(tmp_path / "ct.nii.gz")
+    whole = tuple(slice(0, n) for n in ct.data.shape)
+    found = sample(Volume(ct.data + 1024, ct.affine), instances, whole, 1) > 1024 + 300
+    images = {}
+    for path in REAL.glob("*.dcm"):
+        data = pydicom.dcmread(path)
+        images[data.SOPInstanceUID] = data.pixel_array * data.RescaleSlope + data.RescaleIntercept > 300
+    truth = np.stack([images[i["sop_instance"]] for i in instances])
+    private = read_json(tmp_path / "dicom_private.json")
+    stamp = Stamp("2.25", "seed", datetime(2026, 1, 1, tzinfo=UTC))
+    written = segmentation(source_datasets(private, "sub-ge", {}), found.astype(np.uint8), stamp)
+    written.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    back = {source: pixels > 0 for source, _, _, pixels in frames(pydicom.dcmread(tmp_path / "seg.dcm"))}
+    assert set(back) == set(images) and len(back) == 28
+    for instance, other in zip(instances, truth, strict=True):
+        one = back[instance["sop_instance"]]
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.9
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAI", "PLS", "SAL"])
+def test_own_planes_of_the_volume_are_taken_as_they_are(codes, monkeypatch):
+    """An untilted series: mirrored, turned, beyond the volume; the same as by interpolation."""
+    affine = native_grid((30, 34, 12), (1.5, 1.5, 4.0), codes)
+    volume = Volume(np.random.default_rng(0).random((30, 34, 12)).astype(np.float32), affine)
+    lps = np.diag([-1.0, -1.0, 1.0])
+    row, column = (lps @ affine[:3, axis] / volume.zooms[axis] for axis in (1, 0))
+    planes = [
+        {
+            "position": list(lps @ (affine @ [-3, 2, k, 1])[:3]),
+            "orientation": [*row, *column],
+            "spacing": [1.5, 1.5],
+            "rows": 36,
+            "columns": 28,
+        }
+        for k in (-1, 0, 5, 11, 12)
+    ]
+    whole = tuple(slice(0, n) for n in volume.data.shape)
+    taken = sample(volume, planes, whole, 1)
+    np.testing.assert_array_equal(taken[2, 3:33, :28], volume.data[:30, 2:30, 5])
+    assert not taken[0].any() and not taken[4].any() and not taken[:, :3].any()
+    monkeypatch.setattr("normct.handoff.planes.OWN_PLANE", -1.0)
+    np.testing.assert_allclose(taken, sample(volume, planes, whole, 1), atol=1e-5)
