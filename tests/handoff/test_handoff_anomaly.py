@@ -88,18 +88,13 @@ def test_fine_voxels_between_the_samples_lie_where_they_belong():
     assert result.flags.f_contiguous  # as NIfTI writes it
 
 
-@pytest.mark.parametrize("flips", ["LPS", "RAS", "SRA", "AIR"])
-def test_brain_mask_of_a_straight_scan_is_read_off_like_the_resampled_one(flips):
+def test_brain_mask_is_carried_voxel_by_voxel_to_a_turned_grid():
     mask = Volume((np.random.default_rng(0).random((40, 44, 36)) > 0.5).astype(np.uint8), np.eye(4))
     mask.affine[:3, 3] = (-20.3, -37.2, -1.4)
-    grid = native_grid((50, 61, 23), (0.73, 0.61, 2.17), flips)
-    ct = Volume(np.zeros((50, 61, 23), np.int16), grid)
-    found = native_mask(mask, ct).data
-    assert 0.2 < found.mean() < 0.5 and found.dtype == np.uint8
-    np.testing.assert_array_equal(found, resample(mask, ct.data.shape, ct.affine, order=0).data)
-    tilted = Volume(ct.data, grid @ rigid(14))
-    expected = resample(mask, ct.data.shape, tilted.affine, order=0).data
-    assert (native_mask(mask, tilted).data != expected).mean() < 1e-3
+    grid = native_grid((50, 61, 23), (0.73, 0.61, 2.17), "SRA") @ rigid(14)
+    found = native_mask(mask, Volume(np.zeros((50, 61, 23), np.int16), grid)).data
+    assert 0.1 < found.mean() < 0.6 and found.dtype == np.uint8 and found.flags.f_contiguous
+    np.testing.assert_array_equal(found, resample(mask, found.shape, grid, order=0).data)
 
 
 def test_constant_residual_stays_constant_up_to_the_rim():

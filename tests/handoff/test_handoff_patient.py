@@ -118,6 +118,7 @@ def test_page_says_how_sure_the_place_is(finished_run):
     assert (
         "higher than 39 to 100 % of healthy scans (95 % interval); all networks: higher than 4 of 4" in text
     )
+    assert "SD of the score over seeds 0.24" in text and record["uncertainty"] == pytest.approx(0.24)
     low = (folder / "sub-low" / "index.html").read_text("utf-8")
     assert "single networks: higher than 0 to 3 of 4" in low
     assert "Age is not part of the reference" in low

@@ -11,7 +11,7 @@ import numpy as np
 from normct.common.anatomy import ATLAS_SHAPE
 from normct.common.errors import DataFault
 from normct.common.files import read_json
-from normct.common.geometry import read_transform, to_native
+from normct.common.geometry import read_transform, resample
 from normct.common.slices import SliceStore
 from normct.common.volumes import Volume, read_volume, write_volume
 from normct.handoff.anomaly import atlas_map, native_map, read_residual
@@ -29,25 +29,13 @@ THIN_VOXELS = 5e6
 
 
 def native_mask(mask: Volume, ct: Volume) -> Volume:
-    """Return a mask on the scan's grid, nearest neighbour, as uint8 with the first axis fastest.
-
-    The brain mask has the axes of the scan, in other order and steps, unless the gantry was tilted: then it is
-    read off row by row, at a twentieth of the cost.
-    """
+    """Return a mask on the scan's grid, nearest neighbour, as uint8 with the first axis fastest."""
+    backwards = [2, 1, 0, 3]
     data = (mask.data > 0).astype(np.uint8)
-    index = np.linalg.inv(mask.affine) @ ct.affine
-    steps, axes = index[:3, :3], np.abs(index[:3, :3]).argmax(axis=0)
-    straight = steps[axes, range(3)]
-    stray = np.abs(steps).sum(axis=0) - np.abs(straight)
-    if len(set(axes)) < 3 or (stray * ct.data.shape).sum() > 0.01:
-        return to_native(Volume(data, mask.affine), ct, np.eye(4), order=0)
-    rows = []
-    for axis, step, size in zip(axes, straight, ct.data.shape, strict=True):
-        place = np.rint(step * np.arange(size) + index[axis, 3]).astype(int) + 1
-        rows.append(np.clip(place, 0, data.shape[axis] + 1))
-    # a border of background takes what lies outside
-    turned = np.pad(data, 1).transpose(axes)
-    return Volume(turned.T[np.ix_(*rows[::-1])].T, ct.affine)
+    found = resample(
+        Volume(data.T, mask.affine[:, backwards]), ct.data.shape[::-1], ct.affine[:, backwards], order=0
+    )
+    return Volume(found.data.T, ct.affine)
 
 
 def maps_and_findings(

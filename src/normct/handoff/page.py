@@ -100,7 +100,7 @@ def trust_words(uncertainty: dict[str, Any], n_healthy: int) -> list[str]:
     Parameters
     ----------
     uncertainty : dict
-        ``percentile_low, percentile_high, seed_low, seed_high`` of :class:`normct.handoff.scores.Score`.
+        :attr:`normct.handoff.scores.Score.uncertainty`.
     n_healthy : int
         Healthy scans compared with.
     """
@@ -115,6 +115,8 @@ def trust_words(uncertainty: dict[str, Any], n_healthy: int) -> list[str]:
             f"{'all' if agreed else 'single'} networks: higher than "
             f"{low if agreed else f'{low} to {high}'} of {n_healthy}"
         )
+    if uncertainty["uncertainty"] is not None:
+        words.append(f"SD of the score over {uncertainty['uncertainty_of']} {uncertainty['uncertainty']:.2g}")
     return words
 
 

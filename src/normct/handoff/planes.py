@@ -51,7 +51,7 @@ def _own_plane(
     across = 3 - row - column
     if not 0 <= first[across] < part.shape[across]:
         return np.zeros(size, part.dtype)
-    plane = np.take(part, first[across], axis=across)
+    plane = part[(slice(None),) * across + (first[across],)]  # np.take would copy the volume
     plane = plane if row < column else plane.T
     # a border of background takes what lies outside
     places = [

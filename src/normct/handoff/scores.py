@@ -33,8 +33,12 @@ class Score:
         Networks averaged.
     false_findings : dict or None
         What healthy scans get (:func:`healthy_findings`); None where the calibration does not say.
-    by_seed : list of int
+    by_seed : tuple of int
         Healthy scans that score lower, by each network's own score; empty with a single one.
+    spread : float or None
+        Uncertainty of the score as the score stage gives it: its SD.
+    spread_of : str or None
+        Over what: ``seeds`` or ``dropout``.
     """
 
     value: float
@@ -45,6 +49,8 @@ class Score:
     seeds: int
     false_findings: dict[str, Any] | None = None
     by_seed: tuple[int, ...] = ()
+    spread: float | None = None
+    spread_of: str | None = None
 
     @property
     def below(self) -> int:
@@ -57,7 +63,8 @@ class Score:
 
         ``percentile_low`` and ``percentile_high``: 95 % interval of the share of all healthy people's scans (%)
         that score lower, None without healthy scans; ``seed_low`` and ``seed_high``: healthy scans that score
-        lower by the lowest and the highest of the networks, None with fewer than two.
+        lower by the lowest and the highest of the networks, None with fewer than two; ``uncertainty``: SD of the
+        score, ``uncertainty_of``: over ``seeds`` or ``dropout``.
         """
         low, high = share_interval(self.below, len(self.healthy)) if self.healthy else (None, None)
         several = len(self.by_seed) > 1
@@ -66,6 +73,8 @@ class Score:
             "percentile_high": high,
             "seed_low": min(self.by_seed) if several else None,
             "seed_high": max(self.by_seed) if several else None,
+            "uncertainty": self.spread,
+            "uncertainty_of": self.spread_of,
         }
 
 
@@ -144,4 +153,6 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, kind: s
         seeds=max(1, sum(v["seed"] != "all" for v in rows)),
         false_findings=healthy_findings(drawn, method, min_ml),
         by_seed=tuple(int(v["rank"]) for v in rows if v["seed"] != "all"),
+        spread=row.get("uncertainty"),
+        spread_of=row.get("uncertainty_of"),
     )

@@ -11,7 +11,7 @@ from normct.common.files import atomic, write_json
 
 SUMMARY = [
     *("rank", "participant_id", "status", "quality", "score", "percentile", "n_healthy", "n_below"),
-    *("percentile_low", "percentile_high", "seed_low", "seed_high"),
+    *("percentile_low", "percentile_high", "seed_low", "seed_high", "uncertainty"),
     *(
         "higher_than_all",
         "marked_ml",

@@ -11,12 +11,12 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from normct.common.geometry import to_native
+from normct.common.nibabel_light import nibabel as nib
 from normct.common.volumes import Volume
 
 # beyond the brain: skull, scalp, ears and most of the face, but not the head holder
