@@ -88,7 +88,12 @@ def frames(dataset):
         yield source, position, chosen[0].ReferencedSegmentNumber if chosen else None, pixels[number]
 
 
+PDF_STREAM = re.compile(rb">>\s*stream\r?\n(.+?)\s*endstream", re.DOTALL)
+
+
 def _inflated(data: bytes) -> bytes:
+    if data.endswith(b"~>"):
+        data = base64.a85decode(b"<~" + data, adobe=True)
     try:
         return zlib.decompress(data)
     except zlib.error:  # a picture
@@ -101,7 +106,6 @@ def readable(path: Path) -> bytes:
     if path.suffix == ".gz":
         return gzip.decompress(content)
     if path.suffix == ".pdf":
-        streams = re.findall(rb"(?<!end)stream\r?\n(.+?~>)", content, re.DOTALL)
-        return content + b"".join(_inflated(base64.a85decode(b"<~" + s, adobe=True)) for s in streams)
+        return content + b"".join(_inflated(part) for part in PDF_STREAM.findall(content))
     packed = re.findall(rb'octet-stream" id="[a-z-]+">([^<]+)<', content) if path.suffix == ".html" else []
     return content + b"".join(zlib.decompress(base64.b64decode(text)) for text in packed)
