@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from normct.common.volumes import Volume
 from normct.handoff.findings import RIM_MM, depth_map, find
@@ -111,3 +112,13 @@ def test_parts_of_the_brain_at_known_places_in_heads_of_any_size(scale):
 def test_words_of_places():
     assert words("left", "temporal") == "left temporal"
     assert words("midline", "brainstem") == "midline, brainstem"
+
+
+def test_depth_of_the_rim_is_that_of_scipy():
+    brain = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 45, 50)), 4) > -0.005
+    expected = ndimage.distance_transform_edt(np.pad(brain, 1))[1:-1, 1:-1, 1:-1]
+    found = depth_map(brain)
+    near = expected <= 5
+    assert (near & brain).sum() > 1000 and (expected > 5).sum() > 1000
+    np.testing.assert_allclose(found[near], expected[near], rtol=1e-6)
+    assert found[~near].min() > 5

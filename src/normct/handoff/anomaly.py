@@ -132,7 +132,7 @@ def native_map(
         float32 on exactly the given grid, first axis fastest (as the file has it).
     """
     result = np.zeros(tuple(shape), np.float32, order="F")
-    where = _native_box(values != 0 if inside is None else inside, atlas_affine, shape, affine, transform)
+    where = native_box(values != 0 if inside is None else inside, atlas_affine, shape, affine, transform)
     start = np.array([s.start for s in where])
     size = np.array([s.stop - s.start for s in where])
     if size.min() > 0:
@@ -163,7 +163,7 @@ def _refine(part: NDArray[np.float32], every: int, size: int, axis: int) -> NDAr
     return np.moveaxis(onto[:size], 0, axis)
 
 
-def _native_box(
+def native_box(
     inside: NDArray[np.bool_],
     atlas_affine: NDArray[np.float64],
     shape: Sequence[int],

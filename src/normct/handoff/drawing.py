@@ -14,7 +14,7 @@ from normct.common.files import read_json
 from normct.common.geometry import read_transform, resample
 from normct.common.slices import SliceStore
 from normct.common.volumes import Volume, read_volume, write_volume
-from normct.handoff.anomaly import atlas_map, native_map, read_residual
+from normct.handoff.anomaly import atlas_map, native_box, native_map, read_residual
 from normct.handoff.findings import Finding, depth_map, find
 from normct.handoff.pictures import panes, thumbnail
 from normct.handoff.regions import brain_box
@@ -30,12 +30,17 @@ THIN_VOXELS = 5e6
 
 def native_mask(mask: Volume, ct: Volume) -> Volume:
     """Return a mask on the scan's grid, nearest neighbour, as uint8 with the first axis fastest."""
-    backwards = [2, 1, 0, 3]
+    result = np.zeros(ct.data.shape, np.uint8, order="F")
     data = (mask.data > 0).astype(np.uint8)
-    found = resample(
-        Volume(data.T, mask.affine[:, backwards]), ct.data.shape[::-1], ct.affine[:, backwards], order=0
-    )
-    return Volume(found.data.T, ct.affine)
+    where = native_box(data.T > 0, mask.affine, ct.data.shape, ct.affine, np.eye(4))
+    size = tuple(s.stop - s.start for s in where)
+    if min(size) > 0:
+        affine = ct.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [s.start for s in where]
+        backwards = [2, 1, 0, 3]
+        turned = Volume(data.T, mask.affine[:, backwards])
+        result[where] = resample(turned, size[::-1], affine[:, backwards], order=0).data.T
+    return Volume(result, ct.affine)
 
 
 def maps_and_findings(
@@ -85,7 +90,7 @@ def maps_and_findings(
     threshold = score.threshold * settings.scale
     findings, marked = find(
         anomaly,
-        brain.data > 0,
+        brain.data.view(bool),
         threshold=threshold,
         min_ml=settings.min_finding_ml,
         to_atlas=np.asarray(np.linalg.inv(transform), float),
@@ -139,8 +144,15 @@ def draw(
     """
     drawn = maps_and_findings(subject, sources=sources, store=store, score=score, settings=settings)
     ct, anomaly, brain, marked = (drawn[k] for k in ("ct", "anomaly", "brain", "marked"))
-    counted = Volume(np.rint(anomaly.data / np.float32(drawn["step"])).astype(np.int16), anomaly.affine)
-    write_volume(folder / "anomaly_map.nii.gz", counted, level=MAP_LEVEL, slope=drawn["step"])
+    counted = np.zeros(anomaly.data.shape, np.int16, order="F")
+    for plane in range(
+        counted.shape[2]
+    ):  # one after the other: a whole one more would be a quarter of the memory
+        if anomaly.data[..., plane].any():
+            counted[..., plane] = np.rint(anomaly.data[..., plane] / np.float32(drawn["step"]))
+    write_volume(
+        folder / "anomaly_map.nii.gz", Volume(counted, ct.affine), level=MAP_LEVEL, slope=drawn["step"]
+    )
     del counted
     write_volume(folder / "anomaly_mask.nii.gz", marked)
     write_volume(folder / "brain_mask.nii.gz", brain)
@@ -188,7 +200,7 @@ def draw(
         "thumbnail": thumbnail(*shown, threshold, window=window, ring=ring),
         "threshold": round(threshold, 2),
         "shown": [len(view.slices), view.depth],
-        "marked_ml": round(float((marked.data > 0).sum()) * ct.voxel_ml, 1),
+        "marked_ml": round(np.count_nonzero(marked.data) * ct.voxel_ml, 1),
         "warnings": warnings,
         "unchecked": unchecked,
     }
