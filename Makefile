@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 
 
-.PHONY: help demo test reruns lint bench bundle detection detection-data detection-train detection-score detection-evaluate handoff-verify status clean-demo
+.PHONY: help demo test reruns cluster lint bench bundle detection detection-data detection-train detection-score detection-evaluate handoff-verify status clean-demo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -36,6 +36,9 @@ test: .venv/.dev  ## set up, and run every test
 
 reruns: .venv/.dev  ## for every config key: which rules run again when it changes (part of make test)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/workflow/test_workflow_reruns.py
+
+cluster: .venv/.dev  ## the cluster page on a real Slurm, and what dies there (needs its packages; 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -x -m 'study or not study' tests/slurm
 
 lint: .venv/.dev  ## style, types, imports between stages, workflow
 	$(BIN)/ruff check src tests benchmarks

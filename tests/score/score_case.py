@@ -36,6 +36,7 @@ SLICES = {"normalisation": "window", "window": [0, 80]}
 SCORE = {
     "lambda": 0.5,
     "transforms": "dozen",
+    "accelerator": "cpu",
     "head": {"combine": "mean", "anomaly": "1-p"},
     "voxel_fpr": 0.01,
     "statistical_atlas": {"prior_scans": 4, "sd_floor": 0.02},

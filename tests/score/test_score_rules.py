@@ -35,6 +35,7 @@ PARTICIPANTS = [
     for i, r in config["roles"].items()
 ]
 listed = shlex.join
+growing = lambda minutes: lambda wildcards, attempt: minutes * attempt
 BY_ID = {{p.participant_id: p for p in PARTICIPANTS}}
 shell.prefix(f"export PATH={{str(Path(sys.executable).parent)!r}}:$PATH; set -euo pipefail; ")
 wildcard_constraints: subject="sub-[A-Za-z0-9]+"

@@ -1,7 +1,7 @@
 """The cluster page, command by command, on a real Slurm with the shipped profile; and what dies there.
 
 Every command that docs/cluster.md shows is run here, as it stands there; the test itself is `$EDITOR`.
-The tests of this file build on one another.
+The tests of this file build on one another; all but the first are a study (`make cluster`).
 """
 
 from __future__ import annotations
@@ -166,12 +166,13 @@ def test_from_clone_to_results(site):
     assert "gres:gpu:1" in training[0]["TresPerJob"]
     assert (training[0]["TimeLimit"], training[0]["MinMemoryNode"]) == ("1-00:00:00", "3000M")
     assert len(others) >= 8
-    # six scans, two a job, one after another in it: one CPU, the memory of one, the time of both (80 minutes each)
+    # four scans, two a job, one after another in it: one CPU, the memory of one, the time of both (80 minutes each)
     pairs = [job for job in others if job["TimeLimit"] == "02:40:00"]
-    assert len(pairs) == 3
+    assert len(pairs) == 2
     assert {(job["NumCPUs"], job["MinMemoryNode"]) for job in pairs} == {("1", "2000M")}
 
 
+@pytest.mark.study
 def test_a_job_that_can_never_start_is_reported_and_a_head_job_stops_cleanly(site):
     site.undisturbed = {
         name: (site.folder / TRAINED / name).read_bytes() for name in ("model.safetensors", "history.csv")
@@ -212,16 +213,17 @@ def training_of(site: Site) -> psutil.Process:
     return found[0]
 
 
+@pytest.mark.study
 def test_a_time_limit_scancel_and_kill_9_end_in_the_undisturbed_weights(site):
-    edit_profile(site, {}, {"runtime": "attempt"})  # minutes: 1, then 2, then 3
+    edit_profile(site, {}, {"runtime": "attempt + 1"})  # minutes: 2, then 3, then 4
     run = site.start(RUN, TARGETS)
-    # attempt 1 hangs until its minute is over
+    # attempt 1 hangs until its two minutes are over
     wait_for(lambda: "epoch 3/" in site.text(LOG), "the first epochs")
     training_of(site).suspend()
     wait_for(lambda: "resuming an interrupted training" in site.text(LOG), "the second attempt")
     # attempt 2 is cancelled
     (job,) = [job for job in cluster.show() if job["JobState"] == "RUNNING" and job["Partition"] == "gpu"]
-    assert job["TimeLimit"] == "00:02:00"  # it grew
+    assert job["TimeLimit"] == "00:03:00"  # it grew
     subprocess.run(["scancel", job["JobId"]], check=True)
     wait_for(lambda: job["JobId"] not in cluster.queued(), "the end of the cancelled job")
     wait_for(cluster.queued, "the third attempt")
@@ -242,5 +244,6 @@ def test_a_time_limit_scancel_and_kill_9_end_in_the_undisturbed_weights(site):
         assert (site.folder / TRAINED / name).read_bytes() == content, name
 
 
+@pytest.mark.study
 def test_every_command_of_the_page_was_run(site):
     assert site.left == []

@@ -165,3 +165,18 @@ def test_a_second_pass_registers_to_the_mean_of_the_training_brains(finished, tm
     assert planned.count("rule preprocess_refine") == 7  # the other scans of tiny.yaml
     frozen = planned[planned.index("rule score_bundle") :]
     assert "out/preprocess/mean_brain.nii.gz" in frozen[: frozen.index("output:")]
+
+
+def test_a_page_that_fails_stops_no_other_and_the_exit_status_says_so(finished, tmp_path):
+    copy = finished.copy(tmp_path / "checkout")
+    maps = copy.folder / "out" / "score" / "calibrated" / "sub-icb001.npz"
+    maps.write_bytes(maps.read_bytes()[:1000])
+    done = copy.snakemake("out/handoff/index.html", check=False)
+    assert done.returncode == 3, done.stderr[-2000:]
+    handoff = copy.folder / "out" / "handoff"
+    status = json.loads((handoff / "status.json").read_text("utf-8"))
+    assert [item["participant_id"] for item in status["failed"]] == ["sub-icb001"]
+    assert "Pages that could not be made" in done.stderr
+    assert "sub-icb001" in (handoff / "index.html").read_text("utf-8")
+    assert (handoff / "patients" / "sub-bleed001" / "anomaly_map.nii.gz").is_file()
+    assert not (handoff / "patients" / "sub-icb001" / "anomaly_map.nii.gz").exists()
