@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ import numpy as np
 import yaml
 
 from benchmarks import phantoms
+from benchmarks.child import cost
 from benchmarks.entry import Entry
 from benchmarks.thesis_chain import STEPS
 
@@ -37,15 +36,8 @@ Cost = tuple[float, float]
 def child(module: str, *arguments: object) -> Cost:
     """Run a module in a process of its own; return CPU seconds (its children's too) and peak memory in MB."""
     one_thread = {"OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | one_thread, stdout=words, stderr=words)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            words.seek(0)
-            raise RuntimeError(f"{module} failed:\n{words.read().decode(errors='replace')}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    found = cost([sys.executable, "-m", module, *map(str, arguments)], ROOT, one_thread)
+    return found.cpu_s, found.mb
 
 
 def chain(raw: Path, atlas: Path, out: Path) -> dict[str, Cost]:

@@ -7,46 +7,22 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from benchmarks.child import Cost, cost
 from benchmarks.entry import Entry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCE = {"PYTHONPATH": str(REPOSITORY / "src")}
 SIZES = (100, 1_000, 10_000)
 # of a hundred scans: as a cohort for a paper may be split
 SPLITS = [("healthy", "train")] * 50 + [("healthy", "val")] * 15 + [("healthy", "test")] * 15
 SPLITS += [("abnormal", "test")] * 20
 BARS = {10_000: {"parse": "<= 5", "dag": "<= 120", "dag_mb": "<= 4000", "done": "<= 180"}}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU seconds and peak resident memory in MB of a child process."""
-
-    cpu_s: float
-    mb: float
-    output: str
-
-
-def cost(command: list[str], folder: Path) -> Cost:
-    """Run a command; what it took, its children not among it."""
-    out = folder / "said.txt"
-    with out.open("wb") as handle:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=handle, stderr=handle,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
-        )  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-    text = out.read_text("utf-8", errors="replace")
-    if status:
-        raise RuntimeError(f"{command}: status {status}\n{text[-3000:]}")
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
 
 
 def make_cohort(folder: Path, n: int) -> None:
@@ -73,11 +49,13 @@ def measure_size(folder: Path, n: int) -> dict[str, Cost]:
     snakemake = [sys.executable, "-m", "snakemake"]
     arguments = ["--configfile", "cohort.yaml"]
     found = {
-        "parse": cost([*snakemake, *arguments, "--list-rules"], folder),
-        "dag": cost([*snakemake, "--cores", "1", *arguments, "--dry-run", "--quiet", "rules"], folder),
+        "parse": cost([*snakemake, *arguments, "--list-rules"], folder, SOURCE),
+        "dag": cost(
+            [*snakemake, "--cores", "1", *arguments, "--dry-run", "--quiet", "rules"], folder, SOURCE
+        ),
     }
-    cost([sys.executable, str(REPOSITORY / "benchmarks" / "finished_state.py"), *arguments], folder)
-    found["done"] = cost([*snakemake, "--cores", "1", *arguments, "--dry-run"], folder)
+    cost([sys.executable, str(REPOSITORY / "benchmarks" / "finished_state.py"), *arguments], folder, SOURCE)
+    found["done"] = cost([*snakemake, "--cores", "1", *arguments, "--dry-run"], folder, SOURCE)
     if "Nothing to be done" not in found["done"].output:
         raise RuntimeError(f"the finished state is not one\n{found['done'].output[-3000:]}")
     return found

@@ -142,9 +142,9 @@ def closing_words() -> int:
         lines += [f"Worklist:   {ROOT}/handoff/index.html"]
     if BUNDLE is None and (Path(ROOT) / "evaluate" / "report.html").is_file():
         lines += [f"Evaluation: {ROOT}/evaluate/report.html"]
-    for name, words in (("drift.html", "Drift:     "), ("bundle/bundle.json", "New bundle:")):
-        if BUNDLE and (Path(ROOT) / "score" / name).is_file():
-            lines += [f"{words} {Path(ROOT) / 'score' / name.removesuffix('/bundle.json')}"]
+    for name, words in (("drift.html", "Drift:     "), ("bundle", "New bundle:")):
+        if BUNDLE and (Path(ROOT) / "score" / name).exists():
+            lines += [f"{words} {Path(ROOT) / 'score' / name}"]
     if RECALIBRATE and len(BY_ID) - len(aside) < 20:
         lines += [
             f"Only {len(BY_ID) - len(aside)} healthy scans: thresholds and percentiles are coarse; 20 or more wanted."
