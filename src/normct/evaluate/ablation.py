@@ -5,18 +5,17 @@ Both parts are in the tables of scores, scaled already, so nothing is inferred a
 
 from __future__ import annotations
 
-import json
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.registry import PROTOCOLS
 from normct.evaluate import protocols as pr
 from normct.evaluate.aggregate import evaluate_protocol, summarise
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
 from normct.evaluate.metrics import draw_patients
 from normct.evaluate.tables import write_csv
@@ -78,12 +77,7 @@ def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dic
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.ablation")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
-    p.add_argument("--settings", required=True, type=json.loads, help="JSON: slices, bootstrap, seed")
-    p.add_argument("--out", required=True, type=Path, help="folder the table is written into")
+    p = command_line(__doc__, "normct.evaluate.ablation", "scores", settings="slices, bootstrap, seed")
     args = p.parse_args(argv)
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     slices = read_slice_scores(args.scores, scans, args.settings["slices"])

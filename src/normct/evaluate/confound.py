@@ -7,7 +7,6 @@ and whether acquisition alone tells abnormal from healthy scans. ``leaks.csv``: 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.files import read_json
 from normct.evaluate import protocols as pr
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
 from normct.evaluate.metrics import draw_patients, interval, resampled
 from normct.evaluate.strata import main_columns, numbers
@@ -237,13 +237,8 @@ def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dic
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.confound")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
+    p = command_line(__doc__, "normct.evaluate.confound", "scores", settings="bootstrap, seed")
     p.add_argument("--cohort", required=True, type=Path, help="folder R/cohort, with <sub>/import.json")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
-    p.add_argument("--settings", required=True, type=json.loads, help="JSON: bootstrap, seed")
-    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
     args = p.parse_args(argv)
     cohort = read_cohort(args.participants, args.preprocess)
     scans = accepted_test(cohort)

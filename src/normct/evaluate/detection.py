@@ -8,20 +8,19 @@ Reads the scores of the test scans only; thresholds come from the healthy calibr
 
 from __future__ import annotations
 
-import json
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.files import read_json
 from normct.common.registry import GROUPS, PROTOCOLS, ROLES, TRIVIAL
 from normct.evaluate import protocols as pr
 from normct.evaluate.aggregate import METRICS, evaluate_protocol, paired, summarise
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import (
     Scores,
     accepted_test,
@@ -33,7 +32,7 @@ from normct.evaluate.data import (
 )
 from normct.evaluate.metrics import draw_patients
 from normct.evaluate.operating import operating_points
-from normct.evaluate.tables import write_csv
+from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 
@@ -190,15 +189,13 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.detection")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
-    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
-    p.add_argument(
-        "--settings", required=True, type=json.loads, help="JSON: slices, bootstrap, seed, specificities"
+    p = command_line(
+        __doc__,
+        "normct.evaluate.detection",
+        "scores",
+        "calibration",
+        settings="slices, bootstrap, seed, specificities",
     )
-    p.add_argument("--out", required=True, help="folder the tables are written into")
     args = p.parse_args(argv)
     cohort = read_cohort(args.participants, args.preprocess)
     scans = accepted_test(cohort)
@@ -209,8 +206,7 @@ def main(argv: list[str] | None = None) -> None:
         read_json(args.calibration),
         args.settings,
     )
-    for name, table in tables.items():
-        write_csv(Path(args.out) / f"{name}.csv", table)
+    write_tables(args.out, tables)
     log.info("%d test scans, %d set aside", len(scans), len(tables["set_aside"]))
 
 

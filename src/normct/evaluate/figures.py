@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.evaluate import style
+from normct.evaluate.arguments import command_line
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.figures")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
-    p.add_argument("--maps", required=True, help="folder R/score/maps")
+    p = command_line(__doc__, "normct.evaluate.figures", "scores", "maps")
     p.add_argument("--train", required=True, help="folder R/train")
     p.add_argument("--networks", nargs="*", default=[], help="<method>/seed-<n> whose losses are drawn")
     p.add_argument("--tables", required=True, help="folder with detection_summary.csv and cohort.csv")
     p.add_argument("--slices", required=True, choices=["usable", "all"])
-    p.add_argument("--out", required=True, help="folder the figures are written into")
     args = p.parse_args(argv)
     style.use()
     from normct.evaluate import curves, panels

@@ -10,7 +10,6 @@ Writes ``froc.csv`` (sensitivity at stated rates) and ``froc_curve.csv``.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +22,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.files import read_json
 from normct.common.slices import read_slices
 from normct.evaluate import protocols as pr
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import accepted_test, ordered, ordered_pathologies, read_cohort
 from normct.evaluate.dice_tables import DIFFUSE
 from normct.evaluate.metrics import draw_patients, interval
 from normct.evaluate.regions import lesions, sweep
 from normct.evaluate.residuals import ATLAS_KEY, read_maps, split_key
-from normct.evaluate.tables import write_csv
+from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 RATES = (0.5, 1.0, 2.0, 4.0)
@@ -242,15 +242,10 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.froc")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, type=Path, help="folder R/preprocess")
-    p.add_argument("--maps", required=True, type=Path, help="folder R/score/maps")
-    p.add_argument("--z-maps", required=True, type=Path, help="folder R/score/calibrated")
-    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
-    p.add_argument("--settings", required=True, type=json.loads, help="JSON: bootstrap, seed")
+    p = command_line(
+        __doc__, "normct.evaluate.froc", "maps", "z-maps", "calibration", settings="bootstrap, seed"
+    )
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
     args = p.parse_args(argv)
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     focal = (scans["group"] == "abnormal") & scans["has_lesion_mask"] & ~scans["pathology"].isin(DIFFUSE)
@@ -261,8 +256,7 @@ def main(argv: list[str] | None = None) -> None:
         parts = pool.map(lambda scan: scan_found(scan, maps, args.preprocess, thresholds), wanted)
         found = {scan["participant_id"]: part for scan, part in zip(wanted, parts, strict=True)}
     tables = evaluate(scans, found, thresholds, args.settings)
-    for name, table in tables.items():
-        write_csv(args.out / f"{name}.csv", table)
+    write_tables(args.out, tables)
     log.info("%d scans looked at, %d rows", len(wanted), len(tables["froc"]))
 
 

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.registry import FUSED, METHODS, PROTOCOLS, label
 from normct.evaluate import style
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import Scores, ordered_pathologies
 from normct.evaluate.residuals import ATLAS_KEY
 
@@ -259,12 +260,8 @@ def risk_figure(curve: pd.DataFrame) -> Figure | None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.plots")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
+    p = command_line(__doc__, "normct.evaluate.plots", "scores")
     p.add_argument("--tables", required=True, type=Path, help="folder with the tables of this stage")
-    p.add_argument("--out", required=True, help="folder the figures are written into")
     args = p.parse_args(argv)
     style.use()
     from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores

@@ -22,13 +22,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.files import read_json
 from normct.common.slices import read_slices
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import accepted_test, ordered, read_cohort
 from normct.evaluate.dice_tables import LADDER, Tally, subsets, tabulate
 from normct.evaluate.residuals import ATLAS_KEY, enlarge, read_maps, split_key
-from normct.evaluate.tables import write_csv
+from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 
@@ -212,27 +213,20 @@ def map_thresholds(calibration: dict[str, Any]) -> Thresholds:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.segmentation")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--maps", required=True, help="folder R/score/maps")
-    p.add_argument("--z-maps", required=True, help="folder R/score/calibrated")
-    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
+    p = command_line(__doc__, "normct.evaluate.segmentation", "maps", "z-maps", "calibration")
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--out", required=True, help="folder the tables are written into")
     args = p.parse_args(argv)
     calibration = read_json(args.calibration)
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     tables = evaluate(
         scans,
-        {"residual": Path(args.maps), "calibrated": Path(args.z_maps)},
+        {"residual": args.maps, "calibrated": args.z_maps},
         args.preprocess,
         thresholds=map_thresholds(calibration),
         voxel_fpr=calibration["voxel_fpr"],
         threads=args.threads,
     )
-    for name, table in tables.items():
-        write_csv(Path(args.out) / f"{name}.csv", table)
+    write_tables(args.out, tables)
     log.info("%d scans with a marked lesion", tables["segmentation_volumes"]["participant_id"].nunique())
 
 

@@ -7,21 +7,20 @@ abnormal scans of the same subgroup against each other.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.files import read_json
 from normct.common.slices import DEPTH
 from normct.evaluate import protocols as pr
 from normct.evaluate.aggregate import CALIBRATED, evaluate_protocol, summarise
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import (
     Scores,
     accepted_test,
@@ -32,7 +31,7 @@ from normct.evaluate.data import (
 )
 from normct.evaluate.metrics import draw_patients
 from normct.evaluate.operating import threshold_at
-from normct.evaluate.tables import write_csv
+from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 LESION_ML: dict[str, tuple[float, float]] = {
@@ -220,22 +219,19 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.strata")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
-    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
-    p.add_argument(
-        "--settings", required=True, type=json.loads, help="JSON: slices, bootstrap, seed, specificities"
+    p = command_line(
+        __doc__,
+        "normct.evaluate.strata",
+        "scores",
+        "calibration",
+        settings="slices, bootstrap, seed, specificities",
     )
-    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
     args = p.parse_args(argv)
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     slices = read_slice_scores(args.scores, scans, args.settings["slices"])
     volumes = read_volume_scores(args.scores, scans)
     tables = evaluate(scans, slices, volumes, read_json(args.calibration), args.settings)
-    for name, table in tables.items():
-        write_csv(args.out / f"{name}.csv", table)
+    write_tables(args.out, tables)
     log.info("%d rows of strata, %d of subgroups", *(len(table) for table in tables.values()))
 
 

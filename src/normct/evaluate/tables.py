@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,12 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table whose bytes depend on its values alone: six significant digits, empty for unknown."""
     with atomic(path) as part:
         table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write each table as ``<name>.csv``."""
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:

@@ -8,7 +8,6 @@ is what leaving scans out at random would keep to.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from normct.common.cli import parser, run
+from normct.common.cli import run
 from normct.common.files import read_json
 from normct.evaluate import protocols as pr
+from normct.evaluate.arguments import command_line
 from normct.evaluate.data import accepted_test, ordered, read_cohort
 from normct.evaluate.metrics import draw_patients, interval
 from normct.evaluate.operating import threshold_at
 from normct.evaluate.strata import SCORED
-from normct.evaluate.tables import write_csv
+from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 KEPT = 0.8
@@ -149,18 +149,17 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = parser(__doc__, "normct.evaluate.uncertainty")
-    p.add_argument("--participants", required=True, help="R/cohort/participants.tsv")
-    p.add_argument("--preprocess", required=True, help="folder R/preprocess")
-    p.add_argument("--scores", required=True, help="folder R/score/subjects")
-    p.add_argument("--calibration", required=True, help="R/score/calibration.json")
-    p.add_argument("--settings", required=True, type=json.loads, help="JSON: bootstrap, seed, specificities")
-    p.add_argument("--out", required=True, type=Path, help="folder the tables are written into")
+    p = command_line(
+        __doc__,
+        "normct.evaluate.uncertainty",
+        "scores",
+        "calibration",
+        settings="bootstrap, seed, specificities",
+    )
     args = p.parse_args(argv)
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     tables = evaluate(scans, read_uncertainty(args.scores, scans), read_json(args.calibration), args.settings)
-    for name, table in tables.items():
-        write_csv(args.out / f"{name}.csv", table)
+    write_tables(args.out, tables)
     log.info("%d scores with an uncertainty", tables["risk_coverage_summary"]["error"].notna().sum())
 
 
