@@ -14,6 +14,7 @@ from normct.common.anatomy import ct_atlas
 from normct.common.geometry import angles_deg, resample
 from normct.common.volumes import Volume, read_volume
 from normct.phantom import subject
+from normct.phantom import template as template_module
 from normct.phantom.lesions import PAINTERS, RANGES
 from normct.phantom.subject import Head, Phantom, build_head, make_subject
 from normct.phantom.template import coordinates, template
@@ -45,10 +46,15 @@ def head() -> Head:
 
 
 def test_command_line_gives_the_same_again(healthy: Phantom, tmp_path: Path) -> None:
+    """With the template from a file, as the workflow does it, and without."""
+    kept, tmp_path = tmp_path / "template.npz", tmp_path / "made"
+    template_module.main([str(kept)])
     paths = {name: tmp_path / name for name in ("ct.nii.gz", "lesion.nii.gz", "truth.json")}
     subject.main(
         [
             ID,
+            "--template",
+            str(kept),
             "--settings",
             json.dumps(SETTINGS),
             "--ct",

@@ -34,7 +34,7 @@ UNUSED = ("denoising", "vae_variance", "vae_dropout", "aae", "vae_flow", "beta_t
 
 # pattern of a key -> the first rules that it reaches; the first matching row counts
 FIRST: list[tuple[str, set[str]]] = [
-    ("results_dir", {*PHANTOM, "preprocess_atlas"}),
+    ("results_dir", {*PHANTOM, "phantom_template", "preprocess_atlas"}),
     # the synthetic table names every split itself; which validation scans stop and which calibrate is drawn
     ("cohort.seed", {"cohort_participants", "train_pack", "score_calibrate"}),
     ("cohort.*", {"handoff_index"}),

@@ -7,8 +7,26 @@ from normct.phantom.plan import subject_settings
 PHANTOM_ROWS = {row["participant_id"]: row for row in plan_rows(config["phantom"], ROOT)}
 
 
+rule phantom_template:
+    """The part of the anatomy that all synthetic heads share."""
+    output:
+        f"{ROOT}/phantom/template.npz",
+    log:
+        f"{ROOT}/logs/phantom/template.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 1500 * attempt,
+        runtime=growing(10),
+    params:
+        code=code("normct.phantom.template"),
+    shell:
+        "python -m normct.phantom.template {output} > {log} 2>&1"
+
+
 rule phantom_subject:
     """One synthetic head CT in its own pose, its lesion mask and the truth behind it."""
+    input:
+        template=f"{ROOT}/phantom/template.npz",
     output:
         ct=f"{ROOT}/phantom/{{subject}}/ct.nii.gz",
         lesion=f"{ROOT}/phantom/{{subject}}/lesion.nii.gz",
@@ -26,7 +44,7 @@ rule phantom_subject:
         code=code("normct.phantom.subject"),
     shell:
         "python -m normct.phantom.subject {wildcards.subject} --pathology {params.pathology}"
-        " --subtype {params.subtype} --settings {params.settings:q}"
+        " --subtype {params.subtype} --settings {params.settings:q} --template {input.template}"
         " --ct {output.ct} --lesion {output.lesion} --truth {output.truth} > {log} 2>&1"
 
 

@@ -29,7 +29,7 @@ from normct.phantom.head import draw_build, paint_head
 from normct.phantom.lesions import PAINTERS, Scene
 from normct.phantom.plan import BLEEDS, MISSING, demographics
 from normct.phantom.scanner import SCANNERS, draw_acquisition, scan
-from normct.phantom.template import SHAPE, template
+from normct.phantom.template import SHAPE, Template, read_template, template
 from normct.phantom.warp import Warp, draw_warp, lattice
 
 PATHOLOGIES = ("aneurysm", "atrophy", "bleed", "cavernoma", "icb", "ischemia", "tumor")
@@ -80,7 +80,9 @@ class Head:
     anatomy: dict[str, Any]
 
 
-def build_head(participant_id: str, kind: str, settings: Mapping[str, Any]) -> Head:
+def build_head(
+    participant_id: str, kind: str, settings: Mapping[str, Any], base: Template | None = None
+) -> Head:
     """Build a head with a lesion.
 
     Parameters
@@ -90,6 +92,8 @@ def build_head(participant_id: str, kind: str, settings: Mapping[str, Any]) -> H
         A pathology, a bleed's subtype in place of "bleed", or "" for a healthy head.
     settings : mapping
         As in :func:`make_subject`, with ``seed``.
+    base : Template, optional
+        What the head is made from, where it need not be built anew.
     """
     person = demographics(participant_id, dict(settings))
     age = float(person["age"])
@@ -97,7 +101,7 @@ def build_head(participant_id: str, kind: str, settings: Mapping[str, Any]) -> H
         _generator(settings["seed"], participant_id, purpose)
         for purpose in ("anatomy", "lesion", "calcium", "pose")
     )
-    base = template()
+    base = template() if base is None else base
     build = draw_build(anatomy, age)
     normal = draw_involution(anatomy, age)
     warp = draw_warp(anatomy, posing, person["sex"], settings["pose"])
@@ -140,6 +144,7 @@ def make_subject(
     settings: Mapping[str, Any],
     seed: int | None = None,
     subtype: str | None = None,
+    base: Template | None = None,
 ) -> Phantom:
     """Make a synthetic head CT; about 5 CPU seconds and 1.2 GB.
 
@@ -155,6 +160,8 @@ def make_subject(
         Instead of ``settings["seed"]``.
     subtype : str, optional
         Of a bleed: subdural (default), epidural or subarachnoid.
+    base : Template, optional
+        What heads are made from, where it need not be built anew.
 
     Raises
     ------
@@ -171,7 +178,7 @@ def make_subject(
             raise ValueError(f"subtype '{kind}' is not one of {', '.join(BLEEDS)}")
     settings = {**settings, "seed": int(settings["seed"] if seed is None else seed)}
     person = demographics(participant_id, settings)
-    head = build_head(participant_id, kind, settings)
+    head = build_head(participant_id, kind, settings, base)
     taking, grain = (_generator(settings["seed"], participant_id, p) for p in ("acquisition", "noise"))
     place = lattice(head.warp, head.scene.base, head.skin)
     thickness, noise_hu = settings["slice_thickness_mm"], settings["noise_hu"]
@@ -212,10 +219,14 @@ def main(argv: list[str] | None = None) -> None:
     cli.add_argument("--pathology", default=MISSING, help="n/a for a healthy head")
     cli.add_argument("--subtype", default=MISSING, help="of a bleed: subdural, epidural, subarachnoid")
     cli.add_argument("--settings", required=True, type=json.loads, help="JSON of the phantom: section")
+    cli.add_argument("--template", type=Path, help="template.npz; without it, it is built anew")
     for name in ("ct", "lesion", "truth"):
         cli.add_argument(f"--{name}", required=True, type=Path, help=f"{name} to write")
     args = cli.parse_args(argv)
-    phantom = make_subject(args.participant_id, args.pathology, args.settings, subtype=args.subtype)
+    base = read_template(args.template) if args.template else None
+    phantom = make_subject(
+        args.participant_id, args.pathology, args.settings, subtype=args.subtype, base=base
+    )
     write_volume(args.ct, phantom.ct)
     write_volume(args.lesion, phantom.lesion)
     write_json(args.truth, phantom.truth)

@@ -5,14 +5,17 @@ The head grid is 1 mm, RAS+, its first voxel at MNI (-95, -130, -150) mm; 2 mm f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from normct.common.anatomy import mni_tissues
+from normct.common.cli import parser, run
+from normct.common.files import atomic
 from normct.phantom.fields import Array, upsample
 
 SHAPE = (191, 243, 255)
@@ -60,7 +63,7 @@ def _closed(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
 
 @lru_cache(maxsize=1)
 def template() -> Template:
-    """Return the template; about a CPU second, kept for the process."""
+    """Return the template; a few CPU seconds, kept for the process. The workflow keeps it in a file."""
     maps, affine = mni_tissues()
     brain = ndimage.binary_fill_holes(maps["t1"] > 0)
     found = ndimage.find_objects(brain.astype(np.uint8))[0]
@@ -82,13 +85,29 @@ def template() -> Template:
     hull = ndimage.gaussian_filter(_signed(_closed(coarse, 7.0), 2.0), 2.0)
     return Template(
         box,  # type: ignore[arg-type]
-        maps["gm"][found],
-        maps["wm"][found],
-        brain[found],
+        # in the order a file gives back: sums in another order end in another last digit
+        np.ascontiguousarray(maps["gm"][found]),
+        np.ascontiguousarray(maps["wm"][found]),
+        np.ascontiguousarray(brain[found]),
         hull,
         (ndimage.distance_transform_edt(~coarse) * 2).astype(np.float32),
         ndimage.gaussian_filter(_signed(ventricle, 2.0), 1.0),
     )
+
+
+def write_template(path: Path, content: Template) -> None:
+    """Write a template, uncompressed (40 MB): it is read once a subject."""
+    arrays = {field.name: getattr(content, field.name) for field in fields(Template) if field.name != "box"}
+    with atomic(path) as part:
+        np.savez(part, box=np.array([[s.start, s.stop] for s in content.box]), **arrays)
+
+
+def read_template(path: Path) -> Template:
+    """Read what :func:`write_template` wrote."""
+    with np.load(path, allow_pickle=False) as content:
+        arrays = {name: content[name] for name in content.files}
+    x, y, z = (slice(int(low), int(high)) for low, high in arrays.pop("box"))
+    return Template((x, y, z), **arrays)
 
 
 def fine(field: Array) -> Array:
@@ -102,3 +121,14 @@ def coordinates(step: int = 1) -> tuple[Array, Array, Array]:
         np.asarray(g, np.float32)
         for g in np.ogrid[tuple(slice(o, o + n, step) for o, n in zip(ORIGIN, SHAPE, strict=True))]
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the template that every subject of a cohort is made from."""
+    cli = parser(__doc__, "normct.phantom.template")
+    cli.add_argument("out", type=Path, help="template.npz to write")
+    write_template(cli.parse_args(argv).out, template())
+
+
+if __name__ == "__main__":
+    run(main)
