@@ -52,7 +52,7 @@ class Found:
     findings: NDArray[np.int64]
 
 
-def map_thresholds(calibration: dict[str, Any]) -> dict[Column, float]:
+def method_thresholds(calibration: dict[str, Any]) -> dict[Column, float]:
     """Return the calibrated threshold of each method's residual (mean over seeds) and z map."""
     found = {(m, "residual"): float(v) for m, v in calibration["thresholds"].items()}
     return found | {(m, CALIBRATED): float(v) for m, v in calibration["calibrated"]["thresholds"].items()}
@@ -250,7 +250,7 @@ def main(argv: list[str] | None = None) -> None:
     scans = accepted_test(read_cohort(args.participants, args.preprocess))
     focal = (scans["group"] == "abnormal") & scans["has_lesion_mask"] & ~scans["pathology"].isin(DIFFUSE)
     wanted = scans[focal | (scans["group"] == "healthy")].to_dict("records")
-    thresholds = map_thresholds(read_json(args.calibration))
+    thresholds = method_thresholds(read_json(args.calibration))
     maps = {"residual": args.maps, CALIBRATED: args.z_maps}
     with ThreadPoolExecutor(args.threads) as pool:
         parts = pool.map(lambda scan: scan_found(scan, maps, args.preprocess, thresholds), wanted)
