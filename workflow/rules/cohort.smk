@@ -41,6 +41,7 @@ rule cohort_import:
         private=f"{ROOT}/cohort/{{subject}}/dicom_private.json",
     log:
         f"{ROOT}/logs/cohort/{{subject}}.log",
+    priority: learnt_first
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 2500 * attempt,

@@ -78,6 +78,11 @@ def growing(minutes: int):
     return lambda wildcards, attempt: minutes * attempt
 
 
+def learnt_first(wildcards) -> int:
+    """Return the priority of a scan's jobs: training, the longest chain, waits for the scans it learns from."""
+    return int(BY_ID[wildcards.subject].role in ("train", "stop"))
+
+
 def final_outputs() -> list[str]:
     """Return what `snakemake` makes when no target is named."""
     if RECALIBRATE:

@@ -33,6 +33,7 @@ rule phantom_subject:
         truth=f"{ROOT}/phantom/{{subject}}/truth.json",
     log:
         f"{ROOT}/logs/phantom/{{subject}}.log",
+    priority: learnt_first
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 1500 * attempt,

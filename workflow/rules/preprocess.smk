@@ -66,6 +66,7 @@ rule preprocess_resample:
         head=temp(f"{PREPROCESS}/head_1mm.nii"),
     log:
         f"{PREPROCESS_LOGS}/resample.log",
+    priority: learnt_first
     group:
         "preprocess"
     threads: 1
@@ -90,6 +91,7 @@ rule preprocess_skullstrip:
         record=f"{PREPROCESS}/skullstrip.json",
     log:
         f"{PREPROCESS_LOGS}/skullstrip.log",
+    priority: learnt_first
     group:
         "preprocess"
     conda:
@@ -121,6 +123,7 @@ rule preprocess_register:
         record=FIRST_JSON,
     log:
         f"{PREPROCESS_LOGS}/register.log",
+    priority: learnt_first
     group:
         "preprocess"
     threads: 1
@@ -186,6 +189,7 @@ if SECOND_PASS:
             record=f"{PREPROCESS}/register.json",
         log:
             f"{PREPROCESS_LOGS}/refine.log",
+        priority: learnt_first
         group:
             LATER_GROUP
         threads: 1
@@ -216,6 +220,7 @@ rule preprocess_quality:
         picture=f"{PREPROCESS}/quality.png",
     log:
         f"{PREPROCESS_LOGS}/quality.log",
+    priority: learnt_first
     group:
         LATER_GROUP
     threads: 1
@@ -248,6 +253,7 @@ rule preprocess_slices:
         tsv=f"{PREPROCESS}/slices.tsv",
     log:
         f"{PREPROCESS_LOGS}/slices.log",
+    priority: learnt_first
     group:
         LATER_GROUP
     threads: 1

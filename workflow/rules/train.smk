@@ -37,6 +37,12 @@ def train_epochs(method: str) -> int:
     return own + TRAIN[STAGE1]["epochs"] if twin else own
 
 
+def longest_first(method: str) -> int:
+    """Return the priority of a method's training: more than any scan's, and more where more epochs lie ahead."""
+    following = [train_epochs(m) for m in TRAIN["methods"] if METHODS[m].pretrained]
+    return 2 + train_epochs(method) + (max(following, default=0) if method == STAGE1 else 0)
+
+
 def train_settings(method: str) -> str:
     """Return what one method's training depends on: its own section and the shared keys, no other method's."""
     own = {k: v for k, v in TRAIN[METHODS[method].section].items() if k != "epochs"}
@@ -57,6 +63,7 @@ rule train_pack:
         index=f"{ROOT}/train/data/index.tsv",
     log:
         f"{ROOT}/logs/train/pack.log",
+    priority: 2
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
@@ -88,6 +95,7 @@ rule train_stage1:
         **{k: f"{ROOT}/train/{STAGE1}/seed-{{seed}}/{v}" for k, v in TRAIN_OUTPUTS.items()},
     log:
         f"{ROOT}/logs/train/{STAGE1}-seed-{{seed}}.log",
+    priority: longest_first(STAGE1)
     threads: TRAIN_THREADS
     resources:
         mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
@@ -120,6 +128,7 @@ rule train_method:
         f"{ROOT}/logs/train/{{method}}-seed-{{seed}}.log",
     wildcard_constraints:
         method="|".join(m for m in METHODS if m != STAGE1),
+    priority: lambda wc: longest_first(wc.method)
     threads: TRAIN_THREADS
     resources:
         mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
