@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench_scale import cost
+from benchmarks.bench_scale import SOURCE, cost
 from benchmarks.entry import Entry
 from normct.common.files import write_json
 from normct.common.slices import SliceStore, write_slices
@@ -43,7 +43,7 @@ def pack(folder: Path, n: int) -> tuple[float, float]:
         )
     write_json(folder / "plan.json", plan)
     command = [sys.executable, "-m", "normct.train.pack", str(folder / "data"), str(folder / "plan.json")]
-    taken = cost(command, folder)
+    taken = cost(command, folder, SOURCE)
     return taken.cpu_s, taken.mb
 
 

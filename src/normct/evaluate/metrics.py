@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-_CHUNK = 2048  # positives handled at once: memory stays flat in the number of slices
+_CHUNK = 512  # steps handled at once: memory stays flat in the number of slices
 
 
 def point(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[float, float]:
@@ -56,9 +57,9 @@ def resampled(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return AUROC and AUPR of every draw, exactly, ties included.
 
-    Both metrics need, for each positive slice, only how many slices of each patient score as high or
-    higher; that
-    table is made once and multiplied with the draws, instead of sorting every draw anew.
+    Both metrics need, at each score that a positive has, only how many units of each patient score as high or
+    higher: that table is made once and multiplied with the draws, instead of sorting every draw anew. It is
+    sparse, so time grows linearly with units and patients, and memory with neither but for the table itself.
 
     Parameters
     ----------
@@ -74,31 +75,34 @@ def resampled(
     auroc, aupr : ndarray
         Shape (draws,); NaN for a draw without one of the classes.
     """
-    draws, patients = counts.shape
-    by_patient = [
-        (np.sort(values[positive & (patient == p)]), np.sort(values[~positive & (patient == p)]))
-        for p in range(patients)
-    ]
-    n_pos = counts @ np.array([len(pos) for pos, _ in by_patient], np.float32)
-    n_neg = counts @ np.array([len(neg) for _, neg in by_patient], np.float32)
+    draws = counts.shape[0]
+    # float32 holds whole numbers up to 2**24; a draw may hold a large patient several times
+    weights = np.ascontiguousarray(counts.T, np.float32 if len(values) < 2**21 else np.float64)
+    steps = -np.unique(-values[positive])  # distinct scores of positives, highest first
+
+    def table(which: NDArray[np.bool_]) -> sparse.csr_array:
+        """Shape (steps, patients): units that count from a step on; those below the last positive never do."""
+        step = np.searchsorted(-steps, -values[which], "left")
+        reached = step < len(steps)
+        place = (step[reached], patient[which][reached])
+        return sparse.csr_array((np.ones(len(place[0]), weights.dtype), place), (len(steps), len(weights)))
+
+    gains, losses, ties = table(positive), table(~positive), table(~positive & np.isin(values, steps))
+    n_pos = np.bincount(patient[positive], minlength=len(weights)) @ weights
+    n_neg = np.bincount(patient[~positive], minlength=len(weights)) @ weights
     won, precision = np.zeros(draws), np.zeros(draws)
-    where = np.flatnonzero(positive)
-    for start in range(0, len(where), _CHUNK):
-        rows = where[start : start + _CHUNK]
-        above_pos, above_neg, tied_neg = (np.zeros((len(rows), patients), np.float32) for _ in range(3))
-        for p, (pos, neg) in enumerate(by_patient):
-            above_pos[:, p] = len(pos) - np.searchsorted(pos, values[rows], "left")
-            above_neg[:, p] = len(neg) - np.searchsorted(neg, values[rows], "left")
-            tied_neg[:, p] = above_neg[:, p] - (len(neg) - np.searchsorted(neg, values[rows], "right"))
-        weight = counts[:, patient[rows]].T  # (rows, draws)
-        true, false, ties = (table @ counts.T for table in (above_pos, above_neg, tied_neg))
-        with np.errstate(invalid="ignore"):
-            # 0/0 only where the positive itself was not drawn, and then its weight is 0
-            share = np.where(weight > 0, true / (true + false), 0.0)
-        precision += (weight * share).sum(axis=0, dtype=np.float64)
-        won += (weight * (n_neg - false + 0.5 * ties)).sum(axis=0, dtype=np.float64)
+    true, false = np.zeros(draws), np.zeros(draws)
+    for start in range(0, len(steps), _CHUNK):
+        gain, loss, tie = (part[start : start + _CHUNK] @ weights for part in (gains, losses, ties))
+        above_pos = true + np.cumsum(gain, axis=0, dtype=np.float64)
+        above_neg = false + np.cumsum(loss, axis=0, dtype=np.float64)
+        # no positive drawn at or above a step is 0/0, and then its weight is 0
+        share = np.divide(above_pos, above_pos + above_neg, out=np.zeros_like(above_pos), where=above_pos > 0)
+        precision += (gain * share).sum(axis=0)
+        won += (gain * (n_neg - above_neg + 0.5 * tie)).sum(axis=0)
+        true, false = above_pos[-1], above_neg[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        auroc = won / (n_pos.astype(np.float64) * n_neg)
+        auroc = won / (n_pos * n_neg)
         aupr = precision / n_pos
     one_class = (n_pos == 0) | (n_neg == 0)
     auroc[one_class] = aupr[one_class] = np.nan
