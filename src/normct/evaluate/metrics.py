@@ -88,8 +88,10 @@ def resampled(
         return sparse.csr_array((np.ones(len(place[0]), weights.dtype), place), (len(steps), len(weights)))
 
     gains, losses, ties = table(positive), table(~positive), table(~positive & np.isin(values, steps))
-    n_pos = np.bincount(patient[positive], minlength=len(weights)) @ weights
-    n_neg = np.bincount(patient[~positive], minlength=len(weights)) @ weights
+    n_pos, n_neg = (
+        counts @ np.bincount(patient[which], minlength=len(weights)).astype(np.float64)
+        for which in (positive, ~positive)
+    )
     won, precision = np.zeros(draws), np.zeros(draws)
     true, false = np.zeros(draws), np.zeros(draws)
     for start in range(0, len(steps), _CHUNK):

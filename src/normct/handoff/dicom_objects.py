@@ -153,11 +153,13 @@ def segmentation(sources: list[Dataset], marked: NDArray[np.uint8], stamp: Stamp
         )
         for number, (code, label, colour) in enumerate(present, 1)
     ]
-    layers = np.stack([marked == code for code, _, _ in present], axis=-1)
+    numbers = np.zeros(1 + max(code for code, _, _ in SEGMENTS), np.uint8)
+    numbers[[code for code, _, _ in present]] = range(1, len(present) + 1)
+    labels = numbers[marked]  # a label a pixel: a stack of layers costs highdicom several times the time
     return _finish(
         hd.seg.Segmentation(
             source_images=sources,
-            pixel_array=layers,
+            pixel_array=labels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=descriptions,
             series_instance_uid=stamp.uid("segmentation series"),
@@ -167,7 +169,7 @@ def segmentation(sources: list[Dataset], marked: NDArray[np.uint8], stamp: Stamp
             software_versions=version("normct"),
             content_label="NORMCT_FINDINGS",
             content_description=RESEARCH[:64],
-            omit_empty_frames=layers.size / 8 > MAX_SEG_BYTES,
+            omit_empty_frames=labels.size * len(present) / 8 > MAX_SEG_BYTES,
             **MAKER,
         ),
         stamp,
