@@ -70,6 +70,8 @@ METHOD_SETTINGS: dict[str, dict] = {
     "vae_flow": {"kl_weight": 0.1, "transforms": 2, "hidden": 16},
     "beta_tcvae": {"kl_weight": 0.1, "tc_weight": 6.0},
     "multitask": {"kl_weight": 0.1, "epsilon": "auto", "max_shift": 16},
+    "multitask_epsilon_low": {"kl_weight": 0.1, "epsilon": "auto", "max_shift": 16},
+    "multitask_epsilon_high": {"kl_weight": 0.1, "epsilon": "auto", "max_shift": 16},
 }
 """Each method's own settings, as its section of ``train:`` gives them (epochs apart)."""
 

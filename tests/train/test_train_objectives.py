@@ -111,6 +111,20 @@ def test_multitask_adds_up_and_reconstructs_the_transformed_image(batch):
     assert float(parts["ce"]) == pytest.approx(3.58, abs=0.8)
 
 
+def test_epsilon_ablation_weighs_the_reconstruction_a_tenth_and_ten_times(batch):
+    name = "multitask_pretrained"
+    given = SETTINGS[name] | {"epsilon": 50.0}
+    parts = OBJECTIVES[name](given)(network(name), *batch, generator("cpu", 3)).parts
+    for twin, epsilon in (("multitask_epsilon_low", 5.0), ("multitask_epsilon_high", 500.0)):
+        result = OBJECTIVES[twin](given)(network(name), *batch, generator("cpu", 3))
+        expected = parts["ce"] + epsilon * (parts["rec"] + 0.1 * parts["kl"])
+        assert float(result.loss) == pytest.approx(float(expected), rel=1e-5)
+    measured = [OBJECTIVES[n](SETTINGS[n]) for n in (name, "multitask_epsilon_low")]
+    for objective in measured:
+        objective(network(name), *batch, generator("cpu", 0), True)
+    assert float(measured[1].epsilon) == pytest.approx(float(measured[0].epsilon) / 10, rel=1e-5)
+
+
 def test_epsilon_is_measured_in_the_first_epoch_and_then_fixed(batch):
     objective = OBJECTIVES["multitask_pretrained"](SETTINGS["multitask_pretrained"])
     model = network("multitask_pretrained")

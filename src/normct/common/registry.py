@@ -97,6 +97,9 @@ METHODS: dict[str, Method] = {
         Method("beta_tcvae", "beta_tcvae", "β-TCVAE", False, False, "#117733", "Chen et al., NeurIPS 2018"),
         # the twin of the pretrained one: what pretraining is worth at equal steps
         Method("multitask", "multitask", "Multi-task without pretraining", False, True, "#AA4499", THESIS),
+        # ablation of ε, the weight of the reconstruction beside the head's loss (appendix A.1)
+        Method("multitask_epsilon_low", "multitask", "Multi-task, ε / 10", True, True, "#FDB863", THESIS),
+        Method("multitask_epsilon_high", "multitask", "Multi-task, ε × 10", True, True, "#7F3B08", THESIS),
     )
 }
 

@@ -6,7 +6,14 @@ from normct.train.objectives.denoising import Denoising
 from normct.train.objectives.dropout import DropoutVae
 from normct.train.objectives.flow import FlowVae
 from normct.train.objectives.tcvae import BetaTcVae
-from normct.train.objectives.thesis import CeVae, ContextRestoration, MultiTask, Vae
+from normct.train.objectives.thesis import (
+    CeVae,
+    ContextRestoration,
+    MultiTask,
+    MultiTaskHigh,
+    MultiTaskLow,
+    Vae,
+)
 from normct.train.objectives.variance import VarianceVae
 
 START_LOG_VARIANCE = -4.0
@@ -25,6 +32,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "vae_flow": FlowVae,
     "beta_tcvae": BetaTcVae,
     "multitask": MultiTask,
+    "multitask_epsilon_low": MultiTaskLow,
+    "multitask_epsilon_high": MultiTaskHigh,
 }
 """Method name (:data:`normct.common.registry.METHODS`) to objective."""
 

@@ -69,6 +69,7 @@ class MultiTask(Objective):
     """
 
     head = True
+    epsilon_factor = 1.0
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
@@ -78,8 +79,8 @@ class MultiTask(Objective):
     def epsilon(self) -> float | Tensor:
         """The weight of the reconstruction."""
         if self.settings["epsilon"] != "auto":
-            return float(self.settings["epsilon"])
-        return self._sums[0] / self._sums[1].clamp(min=1e-12)
+            return self.epsilon_factor * float(self.settings["epsilon"])
+        return self.epsilon_factor * self._sums[0] / self._sums[1].clamp(min=1e-12)
 
     def __call__(self, model, images, masks, generator, first_epoch=False) -> Result:  # type: ignore[no-untyped-def]  # noqa: D102
         codes = geometry.draw_codes(len(images), generator, images.device)
@@ -125,3 +126,15 @@ class MultiTask(Objective):
         """Take back the sums."""
         sums = [state["sum_cross_entropy"], state["sum_reconstruction"]]
         self._sums = torch.tensor(sums, dtype=torch.float64)
+
+
+class MultiTaskLow(MultiTask):
+    """Ablation: a tenth of the ε that the configuration gives or the first epoch measures."""
+
+    epsilon_factor = 0.1
+
+
+class MultiTaskHigh(MultiTask):
+    """Ablation: ten times that ε."""
+
+    epsilon_factor = 10.0
