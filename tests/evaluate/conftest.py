@@ -52,8 +52,8 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
         [
             *common,
             *scores,
-            "--maps",
-            str(root / "score/maps"),
+            *maps,
+            *calibration,
             "--train",
             str(root / "train"),
             "--networks",

@@ -115,10 +115,18 @@ def test_sample_is_the_scan_of_median_lesion(scored):
     chosen = representative(scans, scored / "preprocess")
     assert chosen[1:] == ["sub-a3"]
     assert chosen[0] in {"sub-a0", "sub-a1", "sub-a2"}
-    sample = take_sample(chosen[0], "icb", scored / "score/maps", scored / "preprocess")
+    folders = [scored / name for name in ("score/maps", "preprocess", "score/calibrated")]
+    sample = take_sample(chosen[0], "icb", *folders, {"fused": 3.0})
     assert sample.z == 80
     inside = sample.residuals["vae_kl"][sample.lesion].mean()
     assert inside > 3 * sample.residuals["vae_kl"][sample.brain & ~sample.lesion].mean()
+    assert (sample.z_name, sample.threshold) == ("fused", 3.0)
+    assert (
+        (sample.z_map[sample.lesion] > 3).mean()
+        > 0.8
+        > 0.1
+        > (np.abs(sample.z_map[~sample.lesion]) > 3).mean()
+    )
 
 
 def config_sections() -> dict:

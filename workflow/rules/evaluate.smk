@@ -174,6 +174,8 @@ rule evaluate_figures:
         **EVALUATE_COHORT,
         **EVALUATE_SCORES,
         **EVALUATE_MAPS,
+        z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=EVALUATED),
+        calibration=CALIBRATION,
         index=expand(f"{ROOT}/preprocess/{{subject}}/slices.tsv", subject=EVALUATED),
         histories=[f"{ROOT}/train/{method}/seed-{seed}/history.csv" for method, seed in EVALUATED_NETWORKS],
         tables=expand(f"{ROOT}/evaluate/{{table}}.csv", table=["detection_summary", "cohort"]),
@@ -194,6 +196,7 @@ rule evaluate_figures:
         preprocess=f"{ROOT}/preprocess",
         scores=f"{ROOT}/score/subjects",
         maps=f"{ROOT}/score/maps",
+        z_maps=f"{ROOT}/score/calibrated",
         train=f"{ROOT}/train",
         networks=" ".join(f"{method}/seed-{seed}" for method, seed in EVALUATED_NETWORKS),
         slices=config["evaluate"]["slices"],
@@ -201,7 +204,8 @@ rule evaluate_figures:
         code=code("normct.evaluate.figures"),
     shell:
         "python -m normct.evaluate.figures --participants {input.participants:q} --preprocess {params.preprocess:q}"
-        " --scores {params.scores:q} --maps {params.maps:q} --train {params.train:q} --networks {params.networks}"
+        " --scores {params.scores:q} --maps {params.maps:q} --z-maps {params.z_maps:q} --calibration {input.calibration:q}"
+        " --train {params.train:q} --networks {params.networks}"
         " --tables {params.out:q} --slices {params.slices} --out {params.out:q} > {log:q} 2>&1"
 
 

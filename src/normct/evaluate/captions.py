@@ -12,7 +12,8 @@ FIGURES = {
     "slice of "
     "largest lesion area, lesion outlined. Radiological convention: the patient's right is on the left of "
     "the image, "
-    "anterior is up.",
+    "anterior is up. The last columns: the calibrated map (orange denser, blue less dense than healthy scans), and "
+    "what of it passes the calibrated threshold.",
     "figure_6_4_samples": "Figure 6.4. Samples, continued.",
     "figure_position": "Scores against slice position, in SD of healthy test slices: above the plain score of each "
     "map, below the calibrated one. A blue line that is not flat is the confound: the score says where a slice lies. R² "

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from normct.common.cli import run
+from normct.common.files import read_json
 from normct.evaluate import style
 from normct.evaluate.arguments import command_line
 
@@ -14,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.figures", "scores", "maps")
+    p = command_line(__doc__, "normct.evaluate.figures", "scores", "maps", "z-maps", "calibration")
     p.add_argument("--train", required=True, help="folder R/train")
     p.add_argument("--networks", nargs="*", default=[], help="<method>/seed-<n> whose losses are drawn")
     p.add_argument("--tables", required=True, help="folder with detection_summary.csv and cohort.csv")
@@ -36,7 +37,11 @@ def main(argv: list[str] | None = None) -> None:
     style.save(curves.detection_figure("pr", slices, volumes, summary), args.out, "figure_6_2_pr")
     pathology = dict(zip(scans["participant_id"], scans["pathology"], strict=True))
     chosen = panels.representative(scans, args.preprocess)
-    samples = [panels.take_sample(sub, pathology[sub], args.maps, args.preprocess) for sub in chosen]
+    thresholds = read_json(args.calibration)["calibrated"]["thresholds"]
+    samples = [
+        panels.take_sample(sub, pathology[sub], args.maps, args.preprocess, args.z_maps, thresholds)
+        for sub in chosen
+    ]
     for name, part in (
         ("figure_6_3_samples", samples[: panels.ROWS]),
         ("figure_6_4_samples", samples[panels.ROWS :]),

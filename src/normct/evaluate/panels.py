@@ -1,22 +1,31 @@
-"""Figures 6.3 and 6.4: a sample of each pathology with its truth and every method's residual."""
+"""Figures 6.3 and 6.4: a sample of each pathology with its truth, every method's residual, and the calibrated map."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from normct.common.registry import METHODS, label
-from normct.common.slices import read_slices
+from normct.common.registry import FUSED, METHODS, label
+from normct.common.slices import GRID, SliceStore, read_slices
 from normct.evaluate.data import ordered_pathologies
 from normct.evaluate.residuals import ATLAS_KEY, enlarge, read_maps, split_key
 
 ROWS = 4  # samples a figure: more would be too small to read
+CALIBRATED_KEYS = (FUSED, ATLAS_KEY)
+"""Maps whose z is shown, the first that there is: what the hand-off draws by default."""
+Z_LIMIT = 8.0
+"""SD drawn at full colour."""
+DENSER, LESS_DENSE = "#FF961E", "#3CAAFF"
+"""The hand-off's colours, told apart by the colour-blind."""
+Z_COLOURS = LinearSegmentedColormap.from_list("denser", [LESS_DENSE, "#000000", DENSER])
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,12 @@ class Sample:
         Map key → value that is drawn at full brightness: the 99.5th percentile over this scan's brain, so
         that
         one bright pixel does not hide the rest.
+    z_name : str
+        Map of :data:`CALIBRATED_KEYS` that is shown; empty where there is none.
+    z_map : ndarray
+        Shape (240, 240), signed, in SD of healthy scans.
+    threshold : float
+        Calibrated threshold of |z|.
     """
 
     participant_id: str
@@ -43,6 +58,9 @@ class Sample:
     lesion: NDArray[np.bool_]
     residuals: dict[str, NDArray[np.float32]]
     scales: dict[str, float]
+    z_name: str = ""
+    z_map: NDArray[np.float32] = field(default_factory=lambda: np.zeros((GRID, GRID), np.float32))
+    threshold: float = np.inf
 
 
 def radiological(image: NDArray) -> NDArray:
@@ -70,8 +88,33 @@ def representative(scans: pd.DataFrame, preprocess: str | Path) -> list[str]:
     return chosen
 
 
-def take_sample(participant_id: str, pathology: str, maps: str | Path, preprocess: str | Path) -> Sample:
-    """Return the slice with the largest lesion area, with the residuals of each method's first seed."""
+def _calibrated(path: Path, store: SliceStore, z: int) -> tuple[str, NDArray[np.float32]]:
+    """Return name and slice of the z map to show."""
+    maps = dict(read_maps(path, store))
+    name = next((key for key in CALIBRATED_KEYS if key in maps), "")
+    return name, enlarge(maps[name][z][None])[0] * store.brain[z] if name else np.zeros(
+        (GRID, GRID), np.float32
+    )
+
+
+def take_sample(
+    participant_id: str,
+    pathology: str,
+    maps: str | Path,
+    preprocess: str | Path,
+    z_maps: str | Path,
+    thresholds: dict[str, float],
+) -> Sample:
+    """Return the slice with the largest lesion area, with the residuals of each method's first seed.
+
+    Parameters
+    ----------
+    participant_id, pathology : str
+    maps, preprocess, z_maps : str or Path
+        Folders ``R/score/maps``, ``R/preprocess`` and ``R/score/calibrated``.
+    thresholds : dict
+        Calibrated threshold of each z map.
+    """
     store = read_slices(Path(preprocess) / participant_id / "slices.npz")
     z = int(np.argmax((store.lesion & store.usable[:, None, None]).sum(axis=(1, 2))))
     residuals, scales = {}, {}
@@ -83,6 +126,7 @@ def take_sample(participant_id: str, pathology: str, maps: str | Path, preproces
             first[method] = number
             residuals[method] = np.abs(enlarge(residual[z][None])[0]) * store.brain[z]
             scales[method] = float(np.percentile(np.abs(residual[store.mask]), 99.5)) or 1.0
+    z_name, z_map = _calibrated(Path(z_maps) / f"{participant_id}.npz", store, z)
     return Sample(
         participant_id,
         pathology,
@@ -92,6 +136,9 @@ def take_sample(participant_id: str, pathology: str, maps: str | Path, preproces
         store.lesion[z],
         residuals,
         scales,
+        z_name,
+        z_map,
+        thresholds.get(z_name, np.inf),
     )
 
 
@@ -105,11 +152,26 @@ def _frame(samples: list[Sample]) -> tuple[slice, slice]:
     )
 
 
+def _draw_calibrated(where: tuple[Axes, Axes], sample: Sample, window: tuple[slice, slice]) -> None:
+    """Draw the z map, and on the image what of it passes the threshold; the lesion outlined on the first."""
+    image, lesion, z = (radiological(a)[window] for a in (sample.image, sample.lesion, sample.z_map))
+    where[0].imshow(z, cmap=Z_COLOURS, vmin=-Z_LIMIT, vmax=Z_LIMIT, interpolation="nearest")
+    where[0].contour(lesion, levels=[0.5], colors=["#FFFFFF"], linewidths=0.6)
+    where[1].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    for marked, colour in ((z > sample.threshold, DENSER), (z < -sample.threshold, LESS_DENSE)):
+        if marked.any():
+            where[1].contourf(marked, levels=[0.5, 1.5], colors=[colour], alpha=0.6)
+
+
 def panel_figure(samples: list[Sample]) -> Figure:
-    """Draw samples as rows: input, ground truth, then |residual| of each method; radiological convention."""
+    """Draw samples as rows; radiological convention.
+
+    Input, ground truth, |residual| of each method, then the calibrated map and the mask it gives.
+    """
     methods = [m for m in [*METHODS, ATLAS_KEY] if any(m in s.residuals for s in samples)]
     window = _frame(samples)
-    columns = 2 + len(methods)
+    calibrated = any(s.z_name for s in samples)
+    columns = 2 + len(methods) + 2 * calibrated
     height, width = window[0].stop - window[0].start, window[1].stop - window[1].start
     figure, grid = plt.subplots(
         len(samples),
@@ -139,6 +201,8 @@ def panel_figure(samples: list[Sample]) -> Figure:
             relative = radiological(sample.residuals[method])[window] / sample.scales[method]
             shown = axes.imshow(relative, cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
             axes.contour(lesion, levels=[0.5], colors=["#00E5FF"], linewidths=0.6)
+        if sample.z_name:
+            _draw_calibrated((grid[row, -2], grid[row, -1]), sample, window)
         mark = {"color": "white", "fontsize": 7, "va": "center", "transform": grid[row, 0].transAxes}
         grid[row, 0].text(0.02, 0.5, "R", ha="left", **mark)
         grid[row, 0].text(0.98, 0.5, "L", ha="right", **mark)
@@ -146,7 +210,11 @@ def panel_figure(samples: list[Sample]) -> Figure:
             f"{label(sample.pathology)}\n{sample.participant_id}, slice {sample.z}".replace(" (", "\n("),
             fontsize=7,
         )
-    for axes, name in zip(grid[0], ["Input", "Ground truth", *(label(m) for m in methods)], strict=True):
+    names = ["Input", "Ground truth", *(label(m) for m in methods)]
+    if calibrated:
+        z_label = label(next(s.z_name for s in samples if s.z_name))
+        names += [f"{z_label},\ncalibrated ±{Z_LIMIT:g} SD", f"{z_label},\nmask"]
+    for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name.replace(" with ", "\nwith "), fontsize=8)
     if shown is not None:
         bar = figure.colorbar(shown, ax=grid, location="bottom", shrink=0.35, aspect=45, pad=0.01)
