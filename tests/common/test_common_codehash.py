@@ -16,11 +16,14 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "normct"
 def copy(tmp_path):
     shutil.copytree(SOURCE, tmp_path / "normct", ignore=shutil.ignore_patterns("__pycache__"))
 
+    (tmp_path / ".snakemake").mkdir()  # where what a text hashes to is kept
+
     def value(module: str) -> str:
         code = f"from normct.common.codehash import code_hash; print(code_hash({module!r}))"
         return subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONPATH": str(tmp_path)},
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             check=True,
@@ -44,3 +47,15 @@ def test_code_of_an_imported_module_counts(copy):
     path.write_text(path.read_text() + "\nX = 1\n")
     assert value("normct.common.slices") != before
     assert value("normct.common.registry") == other
+
+
+def test_what_is_kept_changes_nothing(copy):
+    root, value = copy
+    first = value("normct.common.slices")
+    (kept,) = (root.parent / ".snakemake" / "normct").glob("code-*.json")
+    assert value("normct.common.slices") == first
+    kept.write_text("{ not whole")
+    assert value("normct.common.slices") == first
+    shutil.rmtree(root.parent / ".snakemake")
+    assert value("normct.common.slices") == first
+    assert not (root.parent / ".snakemake").exists()

@@ -1,16 +1,26 @@
 """A hash of the code a rule runs, so that changed code reruns the stage and a changed comment does not.
 
 Snakemake sees a changed ``shell:`` text but not a changed imported module; every rule carries this as a param.
+Every Snakemake, a cluster job's own too, asks for all of them, so what a text hashes to is kept beside its records.
 """
 
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
 import hashlib
+import json
+import sys
 from functools import cache
 from pathlib import Path
 
+from normct.common.files import write_json
+
 ROOT = Path(__file__).parents[1]
+_OWN = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:12]
+KEPT = Path(".snakemake", "normct", f"code-{_OWN}.json")
+"""By the text's hash: hash of the bare syntax tree, and names imported. Only where Snakemake keeps records."""
 
 
 class _Bare(ast.NodeTransformer):
@@ -35,20 +45,50 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _read(module: str) -> tuple[str, tuple[str, ...]]:
-    """Return the hash of a module's bare syntax tree and the modules of ours that it imports."""
-    path = _file(module)
-    if path is None:
-        return "", ()
-    tree = ast.parse(path.read_text("utf-8"))
+def _kept() -> dict[str, list]:
+    """Return what earlier runs found; what this one adds is written at its end."""
+    try:
+        known = json.loads(KEPT.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    number = len(known)
+
+    def keep() -> None:
+        if len(known) > number and KEPT.parent.parent.is_dir():
+            # a folder that cannot be written to, a full disk: nothing is lost but a second
+            with contextlib.suppress(OSError):
+                write_json(KEPT, known)
+
+    atexit.register(keep)
+    return known
+
+
+def _bare(text: str) -> list:
+    """Return the hash of a text's syntax tree without docstrings, and the names of ours that it imports."""
+    tree = ast.parse(text)
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    ours = tuple(sorted(name for name in found if name.startswith("normct.") and _file(name)))
-    return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest(), ours
+    ours = sorted(name for name in found if name.startswith("normct."))
+    return [hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest(), ours]
+
+
+@cache
+def _read(module: str) -> tuple[str, tuple[str, ...]]:
+    """Return the hash of a module's bare syntax tree and the modules of ours that it imports."""
+    path = _file(module)
+    if path is None:
+        return "", ()
+    text = path.read_text("utf-8")
+    key = hashlib.sha256(text.encode()).hexdigest()
+    known = _kept()
+    if key not in known:
+        known[key] = _bare(text)
+    found, names = known[key]
+    return found, tuple(name for name in names if _file(name))
 
 
 def closure(module: str) -> list[tuple[str, Path]]:
