@@ -216,6 +216,7 @@ def training_of(site: Site) -> psutil.Process:
 @pytest.mark.study
 def test_a_time_limit_scancel_and_kill_9_end_in_the_undisturbed_weights(site):
     edit_profile(site, {}, {"runtime": "attempt + 1"})  # minutes: 2, then 3, then 4
+    (site.folder / LOG).unlink()  # the undisturbed training's
     run = site.start(RUN, TARGETS)
     # attempt 1 hangs until its two minutes are over
     wait_for(lambda: "epoch 3/" in site.text(LOG), "the first epochs")
