@@ -1,5 +1,6 @@
 """Names that every rule file uses: paths, participants, and where frozen or freshly trained parts lie."""
 
+import gc
 import hashlib
 import json
 import re
@@ -20,6 +21,10 @@ from normct.common.registry import FUSED, METHODS, STAGE1
 from normct.common.slurm_queue import watch
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
+
+# a large cohort's graph is millions of objects that live to the end: looking through them for cycles again and again
+# took a sixth of the time to plan it
+gc.set_threshold(200_000, 50, 1_000)
 
 try:
     validate_config(config, Path(workflow.basedir) / "workflow" / "schemas")
