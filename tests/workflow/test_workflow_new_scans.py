@@ -65,6 +65,8 @@ def test_new_scans_are_scored_without_training(frozen):
     assert (root / "handoff" / "patients" / "sub-001" / "index.html").is_file()
     record = json.loads((root / "score" / "subjects" / "sub-001.json").read_text("utf-8"))
     assert record["volumes"]
+    for page in ("preprocess/quality.html", "handoff/index.html"):  # never the demo's "synthetic"
+        assert "New scans: march" in (root / page).read_text("utf-8")
     assert "Too few scans to compare" in (root / "score" / "drift.html").read_text("utf-8")
     assert "score/drift.html" in done.stderr
     assert not (frozen.folder / "out" / "train").exists()

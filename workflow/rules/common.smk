@@ -63,6 +63,11 @@ except NormctError as error:
     print(f"\n{error}\n", file=sys.stderr)
     raise SystemExit(1)
 
+# the demo's name of config.yaml would call real scans synthetic
+TITLE = config["handoff"]["title"]
+if TITLE == "NormCT demo (synthetic)" and not SYNTHETIC:
+    TITLE = f"New scans: {Path(TABLE).stem}" if BUNDLE else "NormCT"
+
 BY_ID: dict[str, Participant] = {p.participant_id: p for p in PARTICIPANTS}
 
 # `python` in a rule is the one that runs Snakemake, unless conda or a container brings its own, which lacks our code

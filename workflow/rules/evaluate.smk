@@ -352,7 +352,7 @@ rule evaluate_report:
         tables=f"{ROOT}/evaluate",
         settings=json.dumps(
             {
-                "title": config["handoff"]["title"],
+                "title": TITLE,
                 "synthetic": SYNTHETIC,
                 **{name: config[name] for name in ("preprocess", "train", "score", "evaluate")},
             }

@@ -39,15 +39,10 @@ def handoff_maps(wildcards) -> str:
     return f"{ROOT}/score/calibrated/{wildcards.subject}.npz"
 
 
-# the demo's name of config.yaml would call real scans synthetic
-HANDOFF_TITLE = HANDOFF["title"]
-if HANDOFF_TITLE == "NormCT demo (synthetic)" and not SYNTHETIC:
-    HANDOFF_TITLE = f"New scans: {Path(TABLE).stem}" if BUNDLE else "NormCT"
-
 HANDOFF_SHARED = {
     "method": HANDOFF["method"],
     "score": HANDOFF["score"],
-    "title": HANDOFF_TITLE,
+    "title": TITLE,
     "min_finding_ml": HANDOFF["min_finding_ml"],
     "synthetic": SYNTHETIC,
     "trained_on_synthetic": bool(BUNDLE and read_manifest(BUNDLE)["training"].get("synthetic")),

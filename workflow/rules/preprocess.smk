@@ -311,7 +311,7 @@ rule preprocess_quality_page:
         mem_mb=lambda wc, attempt: 1000 * attempt,
         runtime=growing(20),
     params:
-        title=config["handoff"]["title"],
+        title=TITLE,
         code=code("normct.preprocess.quality_page"),
     run:
         # a command line holds a few thousand paths, a cohort more
