@@ -88,9 +88,13 @@ def growing(minutes: int):
     return lambda wildcards, attempt: minutes * attempt
 
 
+# what networks learn from, early stopping included; no other role ever reaches a network's training
+LEARNT_FROM = ("train", "stop")
+
+
 def learnt_first(wildcards) -> int:
     """Return the priority of a scan's jobs: training, the longest chain, waits for the scans it learns from."""
-    return int(BY_ID[wildcards.subject].role in ("train", "stop"))
+    return int(BY_ID[wildcards.subject].role in LEARNT_FROM)
 
 
 def final_outputs() -> list[str]:

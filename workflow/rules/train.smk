@@ -5,8 +5,7 @@ import json
 from normct.common.files import write_json
 
 TRAIN = config["train"]
-# a training scan and an early-stopping scan; no other role ever reaches a network's training
-TRAINED_ON = [p for p in PARTICIPANTS if p.role in ("train", "stop")]
+TRAINED_ON = [p for p in PARTICIPANTS if p.role in LEARNT_FROM]
 TRAIN_SHARED = (
     "network learning_rate batch_size plateau_factor plateau_patience stop_patience gradient_clip accelerator precision"
     " compile devices"

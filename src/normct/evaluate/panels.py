@@ -90,11 +90,10 @@ def representative(scans: pd.DataFrame, preprocess: str | Path) -> list[str]:
 
 def _calibrated(path: Path, store: SliceStore, z: int) -> tuple[str, NDArray[np.float32]]:
     """Return name and slice of the z map to show."""
-    maps = dict(read_maps(path, store))
-    name = next((key for key in CALIBRATED_KEYS if key in maps), "")
-    return name, enlarge(maps[name][z][None])[0] * store.brain[z] if name else np.zeros(
-        (GRID, GRID), np.float32
-    )
+    slices = {key: values[z] for key, values in read_maps(path, store) if key in CALIBRATED_KEYS}
+    name = next((key for key in CALIBRATED_KEYS if key in slices), "")
+    shown = slices.get(name, np.zeros(store.mask.shape[1:], np.float32))
+    return name, enlarge(shown[None])[0] * store.brain[z]
 
 
 def take_sample(
