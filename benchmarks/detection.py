@@ -2,14 +2,16 @@
 
 The synthetic cohort of ``configs/detection.yaml`` is generated, trained on, scored and evaluated; the bars are then
 read off the evaluation's tables into ``results/detection.json``. The development seed stands in the config. A *freeze*
-takes its seed from the hash of the commit that froze code and settings, so that nobody could have looked at its
-test scans before; it has a results folder of its own, and is refused where the code is not that commit's.
+takes the seed of its test scans from the hash of the commit that froze code and settings, so that nobody could have
+looked at them before, and is refused where the code is not that commit's. All cohorts share the training scans and
+what was trained on them, so one results folder: each cohort's tables are copied beside it before the next takes over.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,15 +34,15 @@ WARNING = "synthetic cohort: the ranking may differ on patients"
 
 @dataclass(frozen=True)
 class Study:
-    """One cohort of the study: its seed, its results folder and, of a freeze, its commit."""
+    """One cohort of the study: the seed of its test scans, its name and, of a freeze, its commit."""
 
     seed: int
-    root: str
+    name: str
     commit: str | None = None
 
 
 def seed_of(commit: str) -> int:
-    """Return the cohort's seed of a commit: the first 31 bits of its hash.
+    """Return the seed of a commit's test scans: the first 31 bits of its hash.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def choose(freeze: str | None) -> Study:
     if freeze is None:
         seed = int(given) if given else int(config["phantom"]["seed"])
         own = seed == config["phantom"]["seed"]
-        return Study(seed, config["results_dir"] if own else f"{config['results_dir']}_{seed}")
+        return Study(seed, "development" if own else f"development_{seed}")
     if given:
         raise SystemExit(
             f"{SEED_VARIABLE} and a freeze exclude each other: a freeze's seed is its commit's hash"
@@ -87,7 +89,12 @@ def choose(freeze: str | None) -> Study:
     ).stdout.split()
     if differing:
         raise SystemExit(f"not the code of {commit[:12]}, these differ: {', '.join(differing)}")
-    return Study(seed_of(commit), f"{config['results_dir']}_{commit[:12]}", commit)
+    return Study(seed_of(commit), f"freeze_{commit[:12]}", commit)
+
+
+def kept(study: Study) -> Path:
+    """Return the folder in which a cohort's scores and tables outlive the next cohort."""
+    return Path(f"{load_config()['results_dir']}_{study.name}")
 
 
 def targets(stage: str, root: str) -> list[str]:
@@ -102,15 +109,16 @@ def targets(stage: str, root: str) -> list[str]:
 
 
 def command(stage: str, study: Study, cores: str) -> list[str]:
-    """Return the Snakemake call of a stage; the seed goes in by a config file of its own."""
-    overlay = Path(study.root) / "study.yaml"
-    content = yaml.safe_dump({"results_dir": study.root, "phantom": {"seed": study.seed}})
+    """Return the Snakemake call of a stage; the seed of the test scans goes in by a config file of its own."""
+    root = load_config()["results_dir"]
+    overlay = Path(root) / "study.yaml"
+    content = yaml.safe_dump({"phantom": {"test_seed": study.seed}})
     if not overlay.is_file() or overlay.read_text("utf-8") != content:
         with atomic(overlay) as part:
             part.write_text(content, "utf-8")
     return [
         sys.executable, "-m", "snakemake", "--cores", cores, "--rerun-incomplete", "--keep-going",
-        "--quiet", "rules", "host", "reason", "--configfile", str(CONFIG), str(overlay), "--", *targets(stage, study.root),
+        "--quiet", "rules", "host", "reason", "--configfile", str(CONFIG), str(overlay), "--", *targets(stage, root),
     ]  # fmt: skip
 
 
@@ -123,7 +131,7 @@ def summary(study: Study, bars: list[Bar]) -> dict[str, Any]:
         "cohort": "freeze" if study.commit else "development",
         "commit": study.commit,
         "seed": study.seed,
-        "results": study.root,
+        "results": str(kept(study)),
         "methods": config["train"]["methods"],
         "seeds": config["train"]["seeds"],
         "fusion": config["score"]["fusion"],
@@ -133,19 +141,29 @@ def summary(study: Study, bars: list[Bar]) -> dict[str, Any]:
     }
 
 
+def keep(study: Study) -> None:
+    """Copy the scores and tables of the cohort that was just evaluated to its own folder."""
+    root = Path(load_config()["results_dir"])
+    with atomic(kept(study)) as part:
+        shutil.copytree(root / "evaluate", part / "evaluate")
+        shutil.copytree(root / "score" / "bundle", part / "bundle")
+        for name in ("slices.csv.gz", "volumes.csv"):
+            shutil.copyfile(root / "score" / name, part / name)
+
+
 def write_bars(study: Study) -> list[Bar]:
-    """Read the evaluation's tables and write the bars; what other cohorts reached is kept in the file."""
-    bars = measure(read_tables(Path(study.root) / "evaluate"))
+    """Read a cohort's kept tables and write the bars; what other cohorts reached stays in the file."""
+    bars = measure(read_tables(kept(study) / "evaluate"))
     known = read_json(OUT) if OUT.is_file() else []
-    kept = [entry for entry in known if entry["results"] != study.root]
-    write_json(OUT, [*kept, summary(study, bars)])
+    others = [entry for entry in known if entry["results"] != str(kept(study))]
+    write_json(OUT, [*others, summary(study, bars)])
     return bars
 
 
 def show(study: Study, bars: list[Bar]) -> None:
     """Print the bars as a table of Markdown, ready for docs/detection.md."""
     print(
-        f"{WARNING}. Seed {study.seed}, {study.root}.\n\n"
+        f"{WARNING}. Seed {study.seed}, {kept(study)}.\n\n"
         "| bar | value | 95 % interval | limit | holds |\n|---|---|---|---|---|"
     )
     for b in bars:
@@ -168,10 +186,12 @@ def main(argv: list[str] | None = None) -> int:
         print(study.seed)
         return 0
     for stage in STAGES if args.stage == "all" else [s for s in STAGES if s == args.stage]:
-        print(f"detection: {stage}, seed {study.seed}, {study.root}", flush=True)
+        print(f"detection: {stage}, {study.name}, seed {study.seed}", flush=True)
         done = subprocess.run(command(stage, study, args.cores), check=False).returncode
         if done:
             return done
+        if stage == "evaluate":
+            keep(study)
     if args.stage in {"bars", "all", "evaluate"}:
         show(study, write_bars(study))
     return 0

@@ -75,7 +75,22 @@ def test_more_subjects_change_nobody() -> None:
     many = plan_rows(settings(healthy_train=30, healthy_test=9, abnormal={"tumor": 3, "icb": 5}), "out")
     by_id = {row["participant_id"]: row for row in many}
     assert all(by_id[row["participant_id"]] == row for row in few)
-    assert subject_settings(settings(healthy_train=2)) == subject_settings(settings(healthy_train=30))
+    assert subject_settings(settings(healthy_train=2), "train") == subject_settings(
+        settings(healthy_train=30), "train"
+    )
+
+
+def test_another_seed_of_the_test_changes_the_test_scans_alone() -> None:
+    numbers = {"healthy_train": 4, "healthy_val": 4, "healthy_test": 4, "abnormal": {"icb": 4}}
+    one, other = (plan_rows(settings(test_seed=s, **numbers), "out") for s in (None, 7))
+    for before, after in zip(one, other, strict=True):
+        given = [subject_settings(settings(test_seed=s), before["split"]) for s in (None, 7)]
+        if before["split"] == "test":
+            assert [g["seed"] for g in given] == [settings()["seed"], 7]
+        else:
+            assert before == after
+            assert given[0] == given[1]
+    assert [r for r in one if r["split"] == "test"] != [r for r in other if r["split"] == "test"]
 
 
 def test_demographics_depend_on_the_seed_and_not_on_the_group() -> None:

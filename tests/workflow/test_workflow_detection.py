@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -70,7 +71,7 @@ def test_dag_of_every_stage_builds(fresh):
     (fresh.folder / "configs" / "detection.yaml").write_bytes(
         (REPOSITORY / "configs/detection.yaml").read_bytes()
     )
-    (fresh.folder / "seed.yaml").write_text("phantom: {seed: 99}\n")
+    (fresh.folder / "seed.yaml").write_text("phantom: {test_seed: 99}\n")
     wanted = [t for stage in detection.STAGES for t in detection.targets(stage, "results_detection")]
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "-p",
@@ -78,7 +79,11 @@ def test_dag_of_every_stage_builds(fresh):
         cwd=fresh.folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert '"seed": 99' in done.stdout
+    made = re.findall(r"subject (sub-\w+) .*'{\"age_years.*\"seed\": (\d+)", done.stdout)
+    assert len(made) == 208
+    for subject, seed in made:
+        learnt = subject.startswith(("sub-healthytrain", "sub-healthyval"))
+        assert seed == ("5005" if learnt else "99"), subject
     stats = done.stdout.partition("Job stats:")[2]
     counts = {
         line.split()[0]: int(line.split()[1])
@@ -96,9 +101,9 @@ def test_a_freezes_seed_is_its_commits_hash(config, monkeypatch):
     with pytest.raises(ValueError, match="full commit"):
         detection.seed_of("abc1234")
     monkeypatch.delenv("DETECTION_SEED", raising=False)
-    assert detection.choose(None) == detection.Study(config["phantom"]["seed"], "results_detection")
+    assert detection.choose(None) == detection.Study(config["phantom"]["seed"], "development")
     monkeypatch.setenv("DETECTION_SEED", "7")
-    assert detection.choose(None) == detection.Study(7, "results_detection_7")
+    assert detection.choose(None) == detection.Study(7, "development_7")
 
 
 def tables(folder: Path, **changes: float) -> Path:
@@ -216,11 +221,21 @@ def test_what_was_not_made_does_not_hold(tmp_path, monkeypatch):
 
 
 def test_bars_are_written_beside_those_of_other_cohorts(config, tmp_path, monkeypatch):
+    """The next cohort takes over the results folder: what the one before reached stays."""
+    root = tmp_path / "results"
+    monkeypatch.setattr(detection, "load_config", lambda: config | {"results_dir": str(root)})
     monkeypatch.setattr(detection, "OUT", tmp_path / "detection.json")
-    for root, seed in (("one", 1), ("two", 2), ("one", 1)):
-        (tmp_path / root / "evaluate").mkdir(parents=True, exist_ok=True)
-        tables(tmp_path / root / "evaluate")
-        detection.write_bars(detection.Study(seed, str(tmp_path / root)))
+    (root / "evaluate").mkdir(parents=True)
+    (root / "score" / "bundle").mkdir(parents=True)
+    tables(root / "evaluate")
+    for name, seed in (("one", 1), ("two", 2), ("one", 1)):
+        for scores in ("slices.csv.gz", "volumes.csv"):
+            (root / "score" / scores).write_text(str(seed), "utf-8")
+        study = detection.Study(seed, name)
+        detection.keep(study)
+        detection.write_bars(study)
+    assert (tmp_path / "results_one" / "volumes.csv").read_text("utf-8") == "1"
+    assert (tmp_path / "results_two" / "volumes.csv").read_text("utf-8") == "2"
     written = json.loads((tmp_path / "detection.json").read_text("utf-8"))
     assert sorted(entry["seed"] for entry in written) == [1, 2]
     assert all(entry["held"] == entry["judged"] > 10 for entry in written)

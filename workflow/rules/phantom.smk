@@ -39,7 +39,9 @@ rule phantom_subject:
         mem_mb=lambda wc, attempt: 1500 * attempt,
         runtime=growing(10),
     params:
-        settings=json.dumps(subject_settings(config["phantom"]), sort_keys=True),
+        settings=lambda wc: json.dumps(
+            subject_settings(config["phantom"], PHANTOM_ROWS[wc.subject]["split"]), sort_keys=True
+        ),
         pathology=lambda wc: PHANTOM_ROWS[wc.subject]["pathology"],
         subtype=lambda wc: PHANTOM_ROWS[wc.subject]["subtype"],
         code=code("normct.phantom.subject"),

@@ -13,12 +13,16 @@ MISSING = "n/a"
 SUBJECT_KEYS = ("seed", "pose", "slice_thickness_mm", "noise_hu", "age_years")
 
 
-def subject_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def subject_settings(settings: dict[str, Any], split: str) -> dict[str, Any]:
     """Return the part of the ``phantom:`` section that one subject depends on.
 
-    The numbers of subjects are not in it, so that adding subjects reruns none that exist.
+    The numbers of subjects are not in it, so that adding subjects reruns none that exist; nor is ``test_seed``, which
+    is ``seed`` for test scans, so that new test scans leave those that networks learnt from as they are.
     """
-    return {key: settings[key] for key in SUBJECT_KEYS}
+    chosen = {key: settings[key] for key in SUBJECT_KEYS}
+    if split == "test" and settings["test_seed"] is not None:
+        chosen["seed"] = settings["test_seed"]
+    return chosen
 
 
 def demographics(participant_id: str, settings: dict[str, Any]) -> dict[str, str]:
@@ -54,7 +58,7 @@ def _row(
         "lesion_mask": f"{folder}/lesion.nii.gz" if abnormal else MISSING,
         "split": split,
         "patient": subject.removeprefix("sub-"),
-        **demographics(subject, settings),
+        **demographics(subject, subject_settings(settings, split)),
     }
 
 
