@@ -65,6 +65,7 @@ onstart:
     except NormctError as error:
         print(f"\n{error}\n", file=sys.stderr)
         raise SystemExit(1)
+    quieten(workflow)
     if workflow.non_local_exec:
         # Snakemake waits in silence for a job that Slurm will never start
         watch(lambda text: print(f"\n{text}\n", file=sys.stderr))

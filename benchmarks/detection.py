@@ -118,6 +118,8 @@ def command(stage: str, study: Study, cores: str) -> list[str]:
             part.write_text(content, "utf-8")
     return [
         sys.executable, "-m", "snakemake", "--cores", cores, "--rerun-incomplete", "--keep-going",
+        # the default scheduler took a tenth of a small machine
+        "--scheduler", "greedy",
         "--quiet", "rules", "host", "reason", "--configfile", str(CONFIG), str(overlay), "--", *targets(stage, root),
     ]  # fmt: skip
 

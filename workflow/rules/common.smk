@@ -18,6 +18,7 @@ from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
 from normct.common.files import atomic
 from normct.common.registry import FUSED, METHODS, STAGE1
+from normct.common.scheduling import quieten
 from normct.common.slurm_queue import watch
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
