@@ -36,6 +36,7 @@ include: "workflow/rules/score_bundle.smk"
 if BUNDLE is None:
 
     include: "workflow/rules/evaluate.smk"
+    include: "workflow/rules/evaluate_pages.smk"
 
 
 include: "workflow/rules/handoff.smk"

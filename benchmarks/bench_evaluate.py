@@ -1,4 +1,4 @@
-"""How the detection tables' time and memory grow with the number of scans: simulated scores, the real command.
+"""How the detection tables' time and memory grow with the number of scans: simulated scores, the real commands.
 
 Each scan has a slice table of the demo's size (155 slices, twenty scores, two thirds of the slices usable).
 """
@@ -47,7 +47,7 @@ def slice_table(sub: str, ill: bool, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def simulate(folder: Path, n: int) -> None:
-    """Write what :mod:`normct.evaluate.detection` reads of ``n`` test scans, half of them ill."""
+    """Write what :mod:`normct.evaluate.collect` reads of ``n`` test scans, half of them ill."""
     rng = np.random.default_rng(0)
     (folder / "subjects").mkdir(parents=True)
     rows, healthy = [], {}
@@ -61,7 +61,7 @@ def simulate(folder: Path, n: int) -> None:
             for m, s, seed in COLUMNS
         ]
         write_json(folder / "subjects" / f"{sub}.json", {"volumes": volumes})
-        (folder / "preprocess" / sub).mkdir(parents=True)
+        write_json(folder / "cohort" / sub / "import.json", {"sha256": f"{i:064x}"})
         write_json(folder / "preprocess" / sub / "quality.json", {"verdict": "pass", "reasons": []})
     names = ["participant_id", "patient", "group", "pathology", "split", "role", "has_lesion_mask"]
     pd.DataFrame(rows, columns=names).to_csv(folder / "participants.tsv", sep="\t", index=False)
@@ -71,17 +71,30 @@ def simulate(folder: Path, n: int) -> None:
 
 
 def measure_size(n: int) -> Cost:
-    """Return what the detection tables of ``n`` scans take."""
+    """Return what the detection tables of ``n`` scans take: reading the scans and making the tables."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         simulate(folder, n)
-        given = {
-            "participants": folder / "participants.tsv", "preprocess": folder / "preprocess",
-            "scores": folder / "subjects", "calibration": folder / "calibration.json", "out": folder / "out",
-        }  # fmt: skip
         settings = {"slices": "usable", "bootstrap": 2000, "seed": 0, "specificities": [0.9, 0.95]}
-        command = [sys.executable, "-m", "normct.evaluate.detection", "--settings", json.dumps(settings)]
-        return cost([*command, *(str(w) for k, v in given.items() for w in (f"--{k}", v))], folder, SOURCE)
+        commands = {
+            "collect": {
+                "participants": "participants.tsv", "preprocess": "preprocess", "imports": "cohort",
+                "scores": "subjects", "out": "collected",
+            },
+            "detection": {
+                "collected": "collected", "calibration": "calibration.json", "out": "out",
+                "settings": json.dumps(settings),
+            },
+        }  # fmt: skip
+        found = []
+        for module, given in commands.items():
+            words = [word for key, value in given.items() for word in (f"--{key}", value)]
+            found.append(cost([sys.executable, "-m", f"normct.evaluate.{module}", *words], folder, SOURCE))
+        return Cost(
+            sum(each.cpu_s for each in found),
+            max(each.mb for each in found),
+            "".join(each.output for each in found),
+        )
 
 
 def measure(sizes: tuple[int, ...] = SIZES) -> list[Entry]:

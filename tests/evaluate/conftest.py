@@ -12,6 +12,7 @@ from evaluate_case import SETTINGS, default_scans, write_cohort
 
 from normct.evaluate import (
     ablation,
+    collect,
     confound,
     detection,
     figures,
@@ -24,34 +25,42 @@ from normct.evaluate import (
 )
 
 
+def collect_all(root: Path) -> Path:
+    """Run the job that reads every scan, as its rule calls it; returns R/evaluate/collected."""
+    out = root / "evaluate" / "collected"
+    folders = {
+        "participants": "cohort/participants.tsv",
+        "preprocess": "preprocess",
+        "imports": "cohort",
+        "scores": "score/subjects",
+    }
+    given = [word for name, path in folders.items() for word in (f"--{name}", str(root / path))]
+    collect.main([*given, "--out", str(out)])
+    return out
+
+
 def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> Path:
     """Run the jobs of the stage as the rules call them; returns R/evaluate."""
     out = root / "evaluate"
-    common = [
-        "--participants",
-        str(root / "cohort/participants.tsv"),
-        "--preprocess",
-        str(root / "preprocess"),
-    ]
-    scores = ["--scores", str(root / "score/subjects")]
+    common = ["--collected", str(collect_all(root))]
     calibration = ["--calibration", str(root / "score/calibration.json")]
-    detection.main([*common, *scores, *calibration, "--settings", json.dumps(SETTINGS), "--out", str(out)])
-    maps = ["--maps", str(root / "score/maps"), "--z-maps", str(root / "score/calibrated")]
+    detection.main([*common, *calibration, "--settings", json.dumps(SETTINGS), "--out", str(out)])
+    maps = ["--preprocess", str(root / "preprocess"), "--maps", str(root / "score/maps")]
+    maps += ["--z-maps", str(root / "score/calibrated")]
     segmentation.main([*common, *maps, *calibration, "--out", str(out)])
     settings = ["--settings", json.dumps(SETTINGS)]
     froc.main([*common, *maps, *calibration, *settings, "--out", str(out)])
-    strata.main([*common, *scores, *calibration, *settings, "--out", str(out)])
-    confound.main([*common, "--cohort", str(root / "cohort"), *scores, *settings, "--out", str(out)])
-    ablation.main([*common, *scores, *settings, "--out", str(out)])
-    uncertainty.main([*common, *scores, *calibration, *settings, "--out", str(out)])
-    plots.main([*common, *scores, "--tables", str(out), "--out", str(out)])
+    strata.main([*common, *calibration, *settings, "--out", str(out)])
+    confound.main([*common, *settings, "--out", str(out)])
+    ablation.main([*common, *settings, "--out", str(out)])
+    uncertainty.main([*common, *calibration, *settings, "--out", str(out)])
+    plots.main([*common, "--tables", str(out), "--out", str(out)])
     networks = sorted(
         str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv")
     )
     figures.main(
         [
             *common,
-            *scores,
             *maps,
             *calibration,
             "--train",
@@ -87,6 +96,12 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
 def scored(tmp_path_factory) -> Path:
     """Root of a scored cohort."""
     return write_cohort(tmp_path_factory.mktemp("scored"), default_scans())
+
+
+@pytest.fixture(scope="session")
+def collected(scored) -> Path:
+    """R/evaluate/collected of that cohort."""
+    return collect_all(scored)
 
 
 @pytest.fixture(scope="session")

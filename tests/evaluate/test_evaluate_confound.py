@@ -32,10 +32,10 @@ def test_r2_is_of_patients_left_out():
     assert left_out_r2(z, values, patient)[0] < 0
 
 
-def test_scanners_against_sklearn_and_scipy(scored, evaluated):
+def test_scanners_against_sklearn_and_scipy(collected, evaluated):
     table = read_csv(evaluated / "confound.csv")
-    scans = accepted_test(read_cohort(scored / "cohort/participants.tsv", scored / "preprocess"))
-    volumes = read_volume_scores(scored / "score/subjects", scans)
+    scans = accepted_test(read_cohort(collected))
+    volumes = read_volume_scores(collected, scans)
     healthy = (volumes.units["group"] == "healthy").to_numpy()
     scanner = dict(zip(scans["participant_id"], scans["scanner"], strict=True))
     own = np.array([scanner[s] == "A" for s in volumes.units["participant_id"]])[healthy]
@@ -56,9 +56,11 @@ def people(**roles: str) -> pd.DataFrame:
 
 def test_leaks_by_hand():
     cohort = people(p1="train", p1b="test", p2="test", p2b="test", p3="stop", p4="calibrate")
-    hashes = {"sub-p1": "a", "sub-p1b": "b", "sub-p2": "c", "sub-p2b": "c", "sub-p3": "d", "sub-p4": "d"}
-    table = leaks(cohort, hashes).set_index("check")
-    assert table["n_checked"].to_dict() == {"patient": 4, "file": 4}
+    cohort = pd.concat(
+        [cohort.assign(sha256=list("abccdd")), people(p5="test", p6="train")]
+    )  # no hash: not compared
+    table = leaks(cohort).set_index("check")
+    assert table["n_checked"].to_dict() == {"patient": 6, "file": 4}
     assert table.loc["patient", "found"] == "sub-p1 (train) and sub-p1b (test)"
     assert table.loc["file", "found"] == "sub-p3 (stop) and sub-p4 (calibrate)"  # twice in one use is no leak
     assert sentences_beyond.on_leaks(table.reset_index()).startswith("Leak: ")

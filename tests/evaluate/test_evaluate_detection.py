@@ -8,7 +8,7 @@ import pytest
 from evaluate_case import SETTINGS, Scan, default_scans, write_cohort
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from conftest import run_all
+from conftest import collect_all, run_all
 from normct.evaluate import detection
 from normct.evaluate.data import Scores, ordered, read_cohort
 from normct.evaluate.operating import operating_points, threshold_at
@@ -134,12 +134,8 @@ def test_same_inputs_same_bytes(scored, evaluated, tmp_path):
 def run_detection(root, out, **changed):
     detection.main(
         [
-            "--participants",
-            str(root / "cohort/participants.tsv"),
-            "--preprocess",
-            str(root / "preprocess"),
-            "--scores",
-            str(root / "score/subjects"),
+            "--collected",
+            str(collect_all(root)),
             "--calibration",
             str(root / "score/calibration.json"),
             "--settings",
@@ -246,7 +242,7 @@ def test_a_scan_without_a_patient_is_its_own(tmp_path):
     root = write_cohort(
         tmp_path, [Scan("sub-h0", "healthy", patient="n/a"), Scan("sub-h1", "healthy", patient="n/a")]
     )
-    cohort = read_cohort(root / "cohort/participants.tsv", root / "preprocess")
+    cohort = read_cohort(collect_all(root))
     assert cohort["patient"].tolist() == ["sub-h0", "sub-h1"]
 
 

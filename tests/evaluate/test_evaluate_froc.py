@@ -91,11 +91,11 @@ def test_threshold_of_a_rate_keeps_to_the_strict_side():
     assert lowest_allowed(rate, 2.0).tolist() == [2, 5, 0]
 
 
-def test_froc_by_hand(scored):
+def test_froc_by_hand(collected):
     from normct.evaluate.data import accepted_test, read_cohort
     from normct.evaluate.froc import FACTORS
 
-    scans = accepted_test(read_cohort(scored / "cohort/participants.tsv", scored / "preprocess"))
+    scans = accepted_test(read_cohort(collected))
     column, width = ("vae_kl", "calibrated"), len(FACTORS) + 1
     found = {}
     for i in range(4):  # two false findings each below the middle threshold, none above

@@ -107,12 +107,14 @@ def test_radiological_convention():
     assert radiological(image)[0, 5] == 1  # top right of the picture
 
 
-def test_sample_is_the_scan_of_median_lesion(scored):
-    from normct.evaluate.data import accepted_test, read_cohort
+def test_sample_is_the_scan_of_median_lesion(scored, collected):
+    from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores
     from normct.evaluate.panels import representative, take_sample
 
-    scans = accepted_test(read_cohort(scored / "cohort/participants.tsv", scored / "preprocess"))
-    chosen = representative(scans, scored / "preprocess")
+    scans = accepted_test(read_cohort(collected))
+    chosen = representative(read_slice_scores(collected, scans, "all").units)
+    assert representative(read_slice_scores(collected, scans).units) == chosen
+    assert representative(read_slice_scores(collected, scans[:0]).units) == []
     assert chosen[1:] == ["sub-a3"]
     assert chosen[0] in {"sub-a0", "sub-a1", "sub-a2"}
     folders = [scored / name for name in ("score/maps", "preprocess", "score/calibrated")]

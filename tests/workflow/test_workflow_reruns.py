@@ -215,6 +215,9 @@ def test_every_key_reruns_its_stage_and_what_follows(finished, tmp_path):
         else:
             faults.append(fault_of(key, jobs_of(text), graph))
     assert not any(faults), "\n".join(fault for fault in faults if fault)
+    # scores reach the evaluation by way of the collected tables alone, and through them all of it
+    assert {rule for rule in graph["score_combine"] if rule.startswith("evaluate_")} == {"evaluate_collect"}
+    assert jobs_of(plans["score.lambda"]) >= following({"score_combine"}, graph)
 
 
 def test_the_table_finds_a_key_that_reruns_nothing_or_too_much():

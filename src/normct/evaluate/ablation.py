@@ -16,7 +16,14 @@ from normct.common.registry import PROTOCOLS
 from normct.evaluate import protocols as pr
 from normct.evaluate.aggregate import evaluate_protocol, summarise
 from normct.evaluate.arguments import command_line
-from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
+from normct.evaluate.data import (
+    Column,
+    Scores,
+    accepted_test,
+    read_cohort,
+    read_slice_scores,
+    read_volume_scores,
+)
 from normct.evaluate.metrics import draw_patients
 from normct.evaluate.tables import write_csv
 
@@ -27,6 +34,11 @@ _COLUMNS = [
     *(f"{metric}_{what}" for metric in ("auroc", "aupr") for what in ("mean", "sd", "low", "high")),
     *("prevalence", "n_pos", "n_neg", "note"),
 ]
+
+
+def is_part(column: Column) -> bool:
+    """Return whether :func:`mixed` reads a column: a part of one network's combined score."""
+    return column[1] in {"head", "residual"} and column[2] != "all"
 
 
 def mixed(scores: Scores) -> Scores:
@@ -77,11 +89,11 @@ def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dic
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.ablation", "scores", settings="slices, bootstrap, seed")
+    p = command_line(__doc__, "normct.evaluate.ablation", "collected", settings="slices, bootstrap, seed")
     args = p.parse_args(argv)
-    scans = accepted_test(read_cohort(args.participants, args.preprocess))
-    slices = read_slice_scores(args.scores, scans, args.settings["slices"])
-    table = evaluate(scans, slices, read_volume_scores(args.scores, scans), args.settings)
+    scans = accepted_test(read_cohort(args.collected))
+    slices = read_slice_scores(args.collected, scans, args.settings["slices"], only=is_part)
+    table = evaluate(scans, slices, read_volume_scores(args.collected, scans), args.settings)
     write_csv(args.out / "lambda.csv", table)
     log.info("%d rows", len(table))
 

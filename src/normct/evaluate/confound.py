@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from normct.common.cli import run
-from normct.common.files import read_json
 from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
 from normct.evaluate.metrics import draw_patients, interval, resampled
-from normct.evaluate.strata import main_columns, numbers
+from normct.evaluate.strata import is_main, main_columns, numbers
 from normct.evaluate.tables import write_csv
 
 log = logging.getLogger(__name__)
@@ -191,19 +189,17 @@ def acquisition(volumes: Scores, strata: pr.Strata, counts: NDArray[np.float32])
     return [{"check": "acquisition", "detail": "abnormal against healthy", **row} for row in found]
 
 
-def leaks(cohort: pd.DataFrame, hashes: dict[str, str]) -> pd.DataFrame:
+def leaks(cohort: pd.DataFrame) -> pd.DataFrame:
     """Return whether a patient, or a file of the same bytes, serves two uses (training, stopping, ...).
 
     Parameters
     ----------
     cohort : DataFrame
-        From :func:`normct.evaluate.data.read_cohort`.
-    hashes : dict
-        Scan to the SHA-256 of its source; scans without one are not compared.
+        From :func:`normct.evaluate.data.read_cohort`; files of scans without a hash are not compared.
     """
     rows = []
-    used = cohort[cohort["role"] != "unlabelled"].assign(file=lambda t: t["participant_id"].map(hashes))
-    for check, column in (("patient", "patient"), ("file", "file")):
+    used = cohort[cohort["role"] != "unlabelled"]
+    for check, column in (("patient", "patient"), ("file", "sha256")):
         groups = [part for _, part in used[used[column].notna()].groupby(column)]
         listed = [
             " and ".join(f"{row.participant_id} ({row.role})" for row in part.itertuples())
@@ -237,19 +233,14 @@ def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dic
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.confound", "scores", settings="bootstrap, seed")
-    p.add_argument("--cohort", required=True, type=Path, help="folder R/cohort, with <sub>/import.json")
+    p = command_line(__doc__, "normct.evaluate.confound", "collected", settings="bootstrap, seed")
     args = p.parse_args(argv)
-    cohort = read_cohort(args.participants, args.preprocess)
+    cohort = read_cohort(args.collected)
     scans = accepted_test(cohort)
-    slices = read_slice_scores(args.scores, scans)
-    table = evaluate(scans, slices, read_volume_scores(args.scores, scans), args.settings)
-    records = {sub: read_json(args.cohort / sub / "import.json") for sub in cohort["participant_id"]}
+    slices = read_slice_scores(args.collected, scans, only=is_main)
+    table = evaluate(scans, slices, read_volume_scores(args.collected, scans), args.settings)
     write_csv(args.out / "confound.csv", table)
-    write_csv(
-        args.out / "leaks.csv",
-        leaks(cohort, {sub: str(r["sha256"]) for sub, r in records.items() if r.get("sha256")}),
-    )
+    write_csv(args.out / "leaks.csv", leaks(cohort))
     log.info("%d rows", len(table))
 
 

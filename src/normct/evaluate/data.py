@@ -1,24 +1,27 @@
-"""What evaluation reads: the cohort, verdicts, and scores of the test scans as one matrix."""
+"""What evaluation reads of the collected tables: the cohort, verdicts, and scores of the test scans as one matrix."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from normct.common.files import read_json
 from normct.common.registry import FUSED, METHODS, PATHOLOGIES, SCORES, TRIVIAL
 
 Column = tuple[str, str, str]
 """Method, score, seed."""
 
-_COLUMNS = ["z", "method", "score", "seed", "value", "brain_pixels", "lesion_pixels", "usable"]
+KEY = ("method", "score", "seed")
+SCANS, SLICES, VOLUMES = "scans.parquet", "slices.parquet", "volumes.parquet"
+"""What :mod:`normct.evaluate.collect` writes."""
+_SCAN = ["participant_id", "group", "pathology", "subtype", "patient", "has_lesion_mask"]
+_SLICE = ["z", "brain_pixels", "lesion_pixels", "usable"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Scores:
     units: pd.DataFrame
     columns: list[Column]
     matrix: NDArray[np.float64]
+
+
+def column_name(column: Column) -> str:
+    """Return a column's name in ``slices.parquet``; a method's and a score's name have no stroke, a seed's may."""
+    return "/".join(column)
 
 
 def _order(column: Column) -> tuple[int, int, str, str, int, str]:
@@ -60,36 +68,22 @@ def ordered_pathologies(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda n: (known.index(n) if n in known else len(known), n))
 
 
-def read_cohort(participants: str | Path, preprocess: str | Path) -> pd.DataFrame:
-    """Read ``participants.tsv`` and each scan's verdict.
+def read_cohort(collected: str | Path) -> pd.DataFrame:
+    """Read ``scans.parquet``.
 
     Parameters
     ----------
-    participants : str or Path
-        ``R/cohort/participants.tsv``.
-    preprocess : str or Path
-        Folder ``R/preprocess``, one ``<sub>/quality.json`` a scan.
+    collected : str or Path
+        Folder ``R/evaluate/collected``, written by :mod:`normct.evaluate.collect`.
 
     Returns
     -------
     DataFrame
-        The table's columns as text, ``has_lesion_mask`` as bool, ``verdict``, ``reasons`` (one sentence) and
-        ``slice_thickness_mm`` (NaN where it was not measured). A table without ``patient``, ``subtype``,
-        ``scanner`` or ``age`` gets them, as ``n/a``.
+        The columns of ``participants.tsv`` as text, ``has_lesion_mask`` as bool, ``verdict``, ``reasons`` (one
+        sentence), ``slice_thickness_mm`` (NaN where it was not measured) and ``sha256`` of the source (None where
+        there is none). A table without ``patient``, ``subtype``, ``scanner`` or ``age`` gets them, as ``n/a``.
     """
-    table = pd.read_csv(participants, sep="\t", dtype=str, keep_default_na=False)
-    table["has_lesion_mask"] = table["has_lesion_mask"].str.lower().isin(["true", "1", "yes"])
-    for name in ("patient", "subtype", "scanner", "age"):
-        if name not in table:
-            table[name] = "n/a"
-    unnamed = table["patient"].isin(["", "n/a"])
-    table.loc[unnamed, "patient"] = table.loc[unnamed, "participant_id"]
-    records = [read_json(Path(preprocess) / sub / "quality.json") for sub in table["participant_id"]]
-    table["verdict"] = [record["verdict"] for record in records]
-    table["reasons"] = [" ".join(record.get("reasons", [])) for record in records]
-    thickness = [record.get("measures", {}).get("slice_thickness_mm") for record in records]
-    table["slice_thickness_mm"] = np.array(thickness, np.float64)  # None becomes NaN
-    return table
+    return pd.read_parquet(Path(collected) / SCANS)
 
 
 def accepted_test(cohort: pd.DataFrame) -> pd.DataFrame:
@@ -102,67 +96,69 @@ def accepted_test(cohort: pd.DataFrame) -> pd.DataFrame:
     return cohort[keep].reset_index(drop=True)
 
 
-def _stack(blocks: list[tuple[pd.DataFrame, dict[Column, NDArray[np.float64]]]]) -> Scores:
-    columns = ordered(column for _, values in blocks for column in values)
-    if not blocks:
-        return Scores(pd.DataFrame(), columns, np.zeros((0, len(columns))))
-    rows = []
-    for units, values in blocks:
-        empty = np.full(len(units), np.nan)
-        rows.append(np.stack([values.get(column, empty) for column in columns], axis=1))
-    return Scores(pd.concat([units for units, _ in blocks], ignore_index=True), columns, np.concatenate(rows))
+def _nothing() -> Scores:
+    return Scores(pd.DataFrame(), [], np.zeros((0, 0)))
 
 
-def _unit_rows(scan: Any, n: int) -> dict[str, list[Any]]:
-    names = ("participant_id", "group", "pathology", "subtype", "patient", "has_lesion_mask")
-    return {name: [getattr(scan, name)] * n for name in names}
-
-
-def read_slice_scores(folder: str | Path, scans: pd.DataFrame, slices: str = "usable") -> Scores:
-    """Read the slice scores of ``scans``.
+def read_slice_scores(
+    collected: str | Path,
+    scans: pd.DataFrame,
+    slices: str = "usable",
+    only: Callable[[Column], bool] | None = None,
+) -> Scores:
+    """Read the slice scores of ``scans`` from ``slices.parquet``.
 
     Parameters
     ----------
-    folder : str or Path
-        ``R/score/subjects`` with one ``<sub>.parquet`` a scan, a row a slice, method, score and seed.
+    collected : str or Path
+        Folder ``R/evaluate/collected``.
     scans : DataFrame
         From :func:`accepted_test`.
     slices : {"usable", "all"}
         ``all`` repeats the thesis's counting: the blank slices of the 155 too.
+    only : callable, optional
+        Which columns to read; all of them by default.
     """
-    blocks: list[tuple[pd.DataFrame, dict[Column, NDArray[np.float64]]]] = []
-    for scan in scans.itertuples():
-        rows = pd.read_parquet(Path(folder) / f"{scan.participant_id}.parquet", columns=_COLUMNS)
-        if slices == "usable":
-            rows = rows[rows["usable"].astype(bool)]
-        if rows.empty:
-            continue
-        facts = rows.drop_duplicates("z").sort_values("z")
-        z = facts["z"].to_numpy()
-        units = pd.DataFrame(_unit_rows(scan, len(z)))
-        for name in ("z", "brain_pixels", "lesion_pixels", "usable"):
-            units[name] = facts[name].to_numpy()
-        values: dict[Column, NDArray[np.float64]] = {}
-        for key, group in rows.groupby(["method", "score", "seed"], sort=False, observed=True):
-            column = np.full(len(z), np.nan)
-            column[np.searchsorted(z, group["z"].to_numpy())] = group["value"].to_numpy(float)
-            method, score, seed = key
-            values[str(method), str(score), str(seed)] = column
-        blocks.append((units, values))
-    return _stack(blocks)
+    with pq.ParquetFile(Path(collected) / SLICES) as file:
+        columns = [tuple(name.split("/", 2)) for name in file.schema_arrow.names if "/" in name]
+        columns = [column for column in columns if only is None or only(column)]
+        units = file.read(columns=["participant_id", *_SLICE], use_threads=False).to_pandas()
+        place = pd.Index(scans["participant_id"]).get_indexer(units["participant_id"])
+        keep = (place >= 0) & (units["usable"].to_numpy() | (slices == "all"))
+        if not keep.any():
+            return _nothing()
+        matrix = np.empty((keep.sum(), len(columns)))
+        known = np.ones(len(columns), bool)
+        # one column at a time: the matrix is the only copy of all of them
+        for i, column in enumerate(columns):
+            values = file.read(columns=[column_name(column)], use_threads=False).column(0)
+            matrix[:, i] = values.to_numpy()[keep]
+            if values.null_count:
+                known[i] = values.is_valid().to_numpy()[keep].any()
+    facts = scans[_SCAN].iloc[place[keep]].reset_index(drop=True)
+    units = pd.concat([facts, units.loc[keep, _SLICE].reset_index(drop=True)], axis=1)
+    if known.all():
+        return Scores(units, columns, matrix)
+    # nulls only: no scan that is asked for has such a score
+    return Scores(units, [c for c, has in zip(columns, known, strict=True) if has], matrix[:, known])
 
 
-def read_volume_scores(folder: str | Path, scans: pd.DataFrame) -> Scores:
-    """Read the scan scores of ``scans`` from ``R/score/subjects/<sub>.json``."""
-    blocks: list[tuple[pd.DataFrame, dict[Column, NDArray[np.float64]]]] = []
-    for scan in scans.itertuples():
-        record = read_json(Path(folder) / f"{scan.participant_id}.json")
-        values = {
-            (str(v["method"]), str(v["score"]), str(v["seed"])): np.array(
-                [np.nan if v["value"] is None else float(v["value"])]
-            )
-            for v in record.get("volumes", [])
-        }
-        if values:
-            blocks.append((pd.DataFrame(_unit_rows(scan, 1)), values))
-    return _stack(blocks)
+def read_volumes(collected: str | Path) -> pd.DataFrame:
+    """Read ``volumes.parquet``: ``participant_id method score seed value uncertainty uncertainty_of``."""
+    return pd.read_parquet(Path(collected) / VOLUMES)
+
+
+def read_volume_scores(collected: str | Path, scans: pd.DataFrame) -> Scores:
+    """Read the scan scores of ``scans`` from ``volumes.parquet``."""
+    table = read_volumes(collected)
+    place = pd.Index(scans["participant_id"]).get_indexer(table["participant_id"])
+    table, place = table[place >= 0], place[place >= 0]
+    if table.empty:
+        return _nothing()
+    keys = list(zip(*(table[name] for name in KEY), strict=True))
+    columns = ordered(keys)
+    at = {column: i for i, column in enumerate(columns)}
+    found, rows = np.unique(place, return_inverse=True)
+    matrix = np.full((len(found), len(columns)), np.nan)
+    matrix[rows, [at[key] for key in keys]] = table["value"].to_numpy(np.float64)
+    return Scores(scans[_SCAN].iloc[found].reset_index(drop=True), columns, matrix)

@@ -192,17 +192,17 @@ def main(argv: list[str] | None = None) -> None:
     p = command_line(
         __doc__,
         "normct.evaluate.detection",
-        "scores",
+        "collected",
         "calibration",
         settings="slices, bootstrap, seed, specificities",
     )
     args = p.parse_args(argv)
-    cohort = read_cohort(args.participants, args.preprocess)
+    cohort = read_cohort(args.collected)
     scans = accepted_test(cohort)
     tables = evaluate(
         cohort,
-        read_slice_scores(args.scores, scans, args.settings["slices"]),
-        read_volume_scores(args.scores, scans),
+        read_slice_scores(args.collected, scans, args.settings["slices"]),
+        read_volume_scores(args.collected, scans),
         read_json(args.calibration),
         args.settings,
     )

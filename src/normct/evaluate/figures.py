@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.figures", "scores", "maps", "z-maps", "calibration")
+    words = ("collected", "preprocess", "maps", "z-maps", "calibration")
+    p = command_line(__doc__, "normct.evaluate.figures", *words)
     p.add_argument("--train", required=True, help="folder R/train")
     p.add_argument("--networks", nargs="*", default=[], help="<method>/seed-<n> whose losses are drawn")
     p.add_argument("--tables", required=True, help="folder with detection_summary.csv and cohort.csv")
@@ -26,9 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores, read_volume_scores
     from normct.evaluate.tables import read_csv
 
-    scans = accepted_test(read_cohort(args.participants, args.preprocess))
-    slices = read_slice_scores(args.scores, scans, args.slices)
-    volumes = read_volume_scores(args.scores, scans)
+    scans = accepted_test(read_cohort(args.collected))
+    slices = read_slice_scores(args.collected, scans, args.slices)
+    volumes = read_volume_scores(args.collected, scans)
     summary = read_csv(Path(args.tables) / "detection_summary.csv")
     style.save(
         curves.cohort_figure(read_csv(Path(args.tables) / "cohort.csv")), args.out, "figure_4_1_cohort"
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     style.save(curves.detection_figure("roc", slices, volumes, summary), args.out, "figure_6_1_roc")
     style.save(curves.detection_figure("pr", slices, volumes, summary), args.out, "figure_6_2_pr")
     pathology = dict(zip(scans["participant_id"], scans["pathology"], strict=True))
-    chosen = panels.representative(scans, args.preprocess)
+    chosen = panels.representative(slices.units)
     thresholds = read_json(args.calibration)["calibrated"]["thresholds"]
     samples = [
         panels.take_sample(sub, pathology[sub], args.maps, args.preprocess, args.z_maps, thresholds)

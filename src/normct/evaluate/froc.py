@@ -242,12 +242,11 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(
-        __doc__, "normct.evaluate.froc", "maps", "z-maps", "calibration", settings="bootstrap, seed"
-    )
+    words = ("collected", "preprocess", "maps", "z-maps", "calibration")
+    p = command_line(__doc__, "normct.evaluate.froc", *words, settings="bootstrap, seed")
     p.add_argument("--threads", type=int, default=1)
     args = p.parse_args(argv)
-    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    scans = accepted_test(read_cohort(args.collected))
     focal = (scans["group"] == "abnormal") & scans["has_lesion_mask"] & ~scans["pathology"].isin(DIFFUSE)
     wanted = scans[focal | (scans["group"] == "healthy")].to_dict("records")
     thresholds = method_thresholds(read_json(args.calibration))

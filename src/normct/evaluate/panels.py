@@ -68,23 +68,26 @@ def radiological(image: NDArray) -> NDArray:
     return image[::-1, ::-1]
 
 
-def representative(scans: pd.DataFrame, preprocess: str | Path) -> list[str]:
+def representative(units: pd.DataFrame) -> list[str]:
     """Return one scan a pathology: the one of median lesion volume, the fairest single sample.
 
     Scans without a marked lesion in a usable slice are passed over. Ties go to the first ID.
+
+    Parameters
+    ----------
+    units : DataFrame
+        Of :class:`normct.evaluate.data.Scores` of slices.
     """
+    if not len(units):
+        return []
     chosen = []
-    marked = scans[(scans["group"] == "abnormal") & scans["has_lesion_mask"]]
+    marked = units[(units["group"] == "abnormal") & units["has_lesion_mask"] & units["usable"]]
     for pathology in ordered_pathologies(marked["pathology"]):
-        sizes = []
-        for sub in sorted(marked.loc[marked["pathology"] == pathology, "participant_id"]):
-            table = pd.read_csv(Path(preprocess) / sub / "slices.tsv", sep="\t")
-            usable = table["usable"].astype(str).str.lower().isin(["true", "1"])
-            size = int(table.loc[usable, "lesion_pixels"].sum())
-            if size:
-                sizes.append((size, sub))
+        part = marked[marked["pathology"] == pathology]
+        total = part.groupby("participant_id")["lesion_pixels"].sum()
+        sizes = sorted((int(size), str(sub)) for sub, size in total.items() if size)
         if sizes:
-            chosen.append(sorted(sizes)[(len(sizes) - 1) // 2][1])
+            chosen.append(sizes[(len(sizes) - 1) // 2][1])
     return chosen
 
 

@@ -22,6 +22,9 @@ from normct.evaluate.residuals import ATLAS_KEY
 log = logging.getLogger(__name__)
 MOST = 4
 """Networks of the position figure: more panels would be too small to read."""
+KINDS = (("thesis", "trivial"), ("calibrated", "fused"))
+"""Scores of the position figure's rows."""
+SHOWN = {name for names in KINDS for name in names}
 RATES = (0.5, 1, 2, 4)
 
 
@@ -63,8 +66,7 @@ def position_figure(slices: Scores, confound: pd.DataFrame) -> Figure | None:
 
     trained = [m for m in METHODS if _column(slices, m, ("thesis",)) is not None]
     shown = [*trained[:MOST], ATLAS_KEY, FUSED]
-    kinds = (("thesis", "trivial"), ("calibrated", "fused"))
-    columns = [m for m in shown if any(_column(slices, m, names) is not None for names in kinds)]
+    columns = [m for m in shown if any(_column(slices, m, names) is not None for names in KINDS)]
     if not columns or not (slices.units["group"] == "healthy").any():
         return None
     figure, grid = plt.subplots(
@@ -78,7 +80,7 @@ def position_figure(slices: Scores, confound: pd.DataFrame) -> Figure | None:
     r2 = confound[confound["check"] == "position_r2"]
     drawn = None
     for column, method in enumerate(columns):
-        for row, names in enumerate(kinds):
+        for row, names in enumerate(KINDS):
             axes, values = grid[row, column], _column(slices, method, names)
             if values is None:
                 axes.set_visible(False)
@@ -260,7 +262,7 @@ def risk_figure(curve: pd.DataFrame) -> Figure | None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.plots", "scores")
+    p = command_line(__doc__, "normct.evaluate.plots", "collected")
     p.add_argument("--tables", required=True, type=Path, help="folder with the tables of this stage")
     args = p.parse_args(argv)
     style.use()
@@ -271,7 +273,8 @@ def main(argv: list[str] | None = None) -> None:
     def table(name: str) -> pd.DataFrame:
         return read_csv(args.tables / f"{name}.csv")
 
-    slices = read_slice_scores(args.scores, accepted_test(read_cohort(args.participants, args.preprocess)))
+    scans = accepted_test(read_cohort(args.collected))
+    slices = read_slice_scores(args.collected, scans, only=lambda c: c[1] in SHOWN and c[2] != "all")
     position = position_figure(slices, table("confound")) if len(slices.units) else None
     drawn = {
         "figure_position": (position, "No healthy test slice with a score."),

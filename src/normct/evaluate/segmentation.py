@@ -213,11 +213,13 @@ def map_thresholds(calibration: dict[str, Any]) -> Thresholds:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.segmentation", "maps", "z-maps", "calibration")
+    p = command_line(
+        __doc__, "normct.evaluate.segmentation", "collected", "preprocess", "maps", "z-maps", "calibration"
+    )
     p.add_argument("--threads", type=int, default=1)
     args = p.parse_args(argv)
     calibration = read_json(args.calibration)
-    scans = accepted_test(read_cohort(args.participants, args.preprocess))
+    scans = accepted_test(read_cohort(args.collected))
     tables = evaluate(
         scans,
         {"residual": args.maps, "calibrated": args.z_maps},

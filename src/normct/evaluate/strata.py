@@ -22,6 +22,7 @@ from normct.evaluate import protocols as pr
 from normct.evaluate.aggregate import CALIBRATED, evaluate_protocol, summarise
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import (
+    Column,
     Scores,
     accepted_test,
     ordered_pathologies,
@@ -54,9 +55,14 @@ Part = tuple[str, str, str, NDArray[np.bool_], NDArray[np.bool_]]
 """Kind, stratum, protocol, and which positives and which negatives are in it."""
 
 
+def is_main(column: Column) -> bool:
+    """Return whether the main tables show a score: no parts of a score, no ensembles."""
+    return column[1] in SCORED and column[2] != "all"
+
+
 def main_columns(scores: Scores) -> Scores:
-    """Return the scores that the main tables show: no parts of a score, no ensembles."""
-    keep = [i for i, (_, score, seed) in enumerate(scores.columns) if score in SCORED and seed != "all"]
+    """Return the scores that the main tables show."""
+    keep = [i for i, column in enumerate(scores.columns) if is_main(column)]
     return Scores(scores.units, [scores.columns[i] for i in keep], scores.matrix[:, keep])
 
 
@@ -222,14 +228,14 @@ def main(argv: list[str] | None = None) -> None:
     p = command_line(
         __doc__,
         "normct.evaluate.strata",
-        "scores",
+        "collected",
         "calibration",
         settings="slices, bootstrap, seed, specificities",
     )
     args = p.parse_args(argv)
-    scans = accepted_test(read_cohort(args.participants, args.preprocess))
-    slices = read_slice_scores(args.scores, scans, args.settings["slices"])
-    volumes = read_volume_scores(args.scores, scans)
+    scans = accepted_test(read_cohort(args.collected))
+    slices = read_slice_scores(args.collected, scans, args.settings["slices"], only=is_main)
+    volumes = read_volume_scores(args.collected, scans)
     tables = evaluate(scans, slices, volumes, read_json(args.calibration), args.settings)
     write_tables(args.out, tables)
     log.info("%d rows of strata, %d of subgroups", *(len(table) for table in tables.values()))

@@ -20,7 +20,7 @@ from normct.common.cli import run
 from normct.common.files import read_json
 from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
-from normct.evaluate.data import accepted_test, ordered, read_cohort
+from normct.evaluate.data import accepted_test, ordered, read_cohort, read_volumes
 from normct.evaluate.metrics import draw_patients, interval
 from normct.evaluate.operating import threshold_at
 from normct.evaluate.strata import SCORED
@@ -38,34 +38,13 @@ _SUMMARY = [
 ]
 
 
-def read_uncertainty(folder: str | Path, scans: pd.DataFrame) -> pd.DataFrame:
+def read_uncertainty(collected: str | Path, scans: pd.DataFrame) -> pd.DataFrame:
     """Return a row a scan and score: value, uncertainty (NaN for none) and what says so."""
-    rows = []
-    for scan in scans.itertuples():
-        for v in read_json(Path(folder) / f"{scan.participant_id}.json").get("volumes", []):
-            if v["value"] is not None and v["score"] in SCORED:
-                spread = v.get("uncertainty")
-                rows.append(
-                    {
-                        "participant_id": scan.participant_id,
-                        "abnormal": scan.group == "abnormal",
-                        **{name: str(v[name]) for name in ("method", "score", "seed")},
-                        "value": float(v["value"]),
-                        "uncertainty": np.nan if spread is None else float(spread),
-                        "uncertainty_of": v.get("uncertainty_of") or "",
-                    }
-                )
-    names = [
-        "participant_id",
-        "abnormal",
-        "method",
-        "score",
-        "seed",
-        "value",
-        "uncertainty",
-        "uncertainty_of",
-    ]
-    return pd.DataFrame(rows, columns=names)
+    abnormal = dict(zip(scans["participant_id"], scans["group"] == "abnormal", strict=True))
+    table = read_volumes(collected)
+    keep = table["participant_id"].isin(abnormal) & table["value"].notna() & table["score"].isin(SCORED)
+    table = table[keep].reset_index(drop=True)
+    return table.assign(abnormal=table["participant_id"].map(abnormal).astype(bool))
 
 
 def risk(wrong: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,13 +131,14 @@ def main(argv: list[str] | None = None) -> None:
     p = command_line(
         __doc__,
         "normct.evaluate.uncertainty",
-        "scores",
+        "collected",
         "calibration",
         settings="bootstrap, seed, specificities",
     )
     args = p.parse_args(argv)
-    scans = accepted_test(read_cohort(args.participants, args.preprocess))
-    tables = evaluate(scans, read_uncertainty(args.scores, scans), read_json(args.calibration), args.settings)
+    scans = accepted_test(read_cohort(args.collected))
+    values = read_uncertainty(args.collected, scans)
+    tables = evaluate(scans, values, read_json(args.calibration), args.settings)
     write_tables(args.out, tables)
     log.info("%d scores with an uncertainty", tables["risk_coverage_summary"]["error"].notna().sum())
 
