@@ -35,6 +35,11 @@ include: "workflow/rules/score_bundle.smk"
 
 if BUNDLE is None:
 
+    include: "workflow/rules/score_atlas.smk"
+
+    if FOLD_OF:
+
+        include: "workflow/rules/score_folds.smk"
     include: "workflow/rules/evaluate.smk"
     include: "workflow/rules/evaluate_pages.smk"
 

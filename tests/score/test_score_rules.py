@@ -20,6 +20,7 @@ from score.score_case import CONFIG, ROLES, SCORE, write_cohort
 pytestmark = pytest.mark.slow
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "score.smk"
 MORE = RULES.with_name("score_bundle.smk")
+ATLAS = RULES.with_name("score_atlas.smk")
 HARNESS = """
 import json, shlex, sys
 from types import SimpleNamespace
@@ -37,17 +38,21 @@ PARTICIPANTS = [
 listed = shlex.join
 growing = lambda minutes: lambda wildcards, attempt: minutes * attempt
 BY_ID = {{p.participant_id: p for p in PARTICIPANTS}}
+FOLD_OF = {{}}
 shell.prefix(f"export PATH={{str(Path(sys.executable).parent)!r}}:$PATH; set -euo pipefail; ")
 wildcard_constraints: subject="sub-[A-Za-z0-9]+"
 include: {rules!r}
 include: {more!r}
+if not BUNDLE:
+    include: {atlas!r}
 """
 ONE_NETWORK = CONFIG | {"train": CONFIG["train"] | {"methods": ["multitask_pretrained"], "seeds": [1]}}
 
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> str:
     """Run the rules in a folder and return what Snakemake says."""
-    (folder / "Snakefile").write_text(dedent(HARNESS.format(rules=str(RULES), more=str(MORE))))
+    rules = {"rules": str(RULES), "more": str(MORE), "atlas": str(ATLAS)}
+    (folder / "Snakefile").write_text(dedent(HARNESS.format(**rules)))
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config.json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(RULES.parents[2] / "src")}

@@ -27,6 +27,8 @@ DEMO = yaml.safe_load((REPOSITORY / "config.yaml").read_text("utf-8"))
 PHANTOM = {"phantom_subject", "phantom_participants", "cohort_participants"}
 SCANS = {"phantom_subject", "phantom_participants"}
 NETWORKS = {"train_stage1", "train_method"}
+# they come with the key, so the demo's own rule graph has none of them
+FOLDS = {"train_fold_pack", "train_fold_stage1", "train_fold_method", "score_fold_atlas"}
 # they write down the settings of every stage before them
 RECORDS = {"score_bundle", "evaluate_report", "handoff_index"}
 
@@ -72,6 +74,8 @@ FIRST: list[tuple[str, set[str]]] = [
     ("score.accelerator", {"score_infer"}),
     ("score.statistical_atlas.*", {"score_atlas"}),
     ("score.bundle_name", RECORDS),
+    # inference and z maps of the training scans alone; all scans meet the calibration that they widen
+    ("score.cross_fit", {*FOLDS, "score_infer", "score_reference", "score_zmap", "score_calibrate"}),
     ("score.fusion", {"score_zmap"}),
     ("score.calibrated.centre", {"score_zmap"}),
     ("score.calibrated.pool_share", {"score_zmap"}),

@@ -11,6 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from normct.cohort.check import check_files, with_file_faults
+from normct.cohort.folds import training_folds
 from normct.cohort.table import Participant, TableError, load_participants, participants_from_rows
 from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
@@ -57,6 +58,10 @@ try:
     else:
         ROOT = config["results_dir"]
         PARTICIPANTS = load_participants(config["cohort"]["participants"], config["cohort"])
+    # score.cross_fit: training scan to its fold; a frozen model brings its calibration or makes it of new scans
+    FOLD_OF = (
+        {} if BUNDLE else training_folds(PARTICIPANTS, config["score"]["cross_fit"], config["cohort"]["seed"])
+    )
 except NormctError as error:
     # the message is the user's; a traceback through Snakemake would bury it
     if isinstance(error, TableError) and not BUNDLE and not workflow.output_settings.dryrun:
@@ -82,6 +87,7 @@ wildcard_constraints:
     subject="sub-[A-Za-z0-9]+",
     method="[a-z][a-z0-9_]*",
     seed="[0-9]+",
+    fold="[0-9]+",
 
 
 def growing(minutes: int):

@@ -32,11 +32,11 @@ def score_weights(method, seed) -> str:
 
 NETWORKS = [(method, seed, score_weights(method, seed)) for method in SCORE_METHODS for seed in SCORE_SEEDS]
 NETWORK_ARGUMENTS = " ".join(f"--network {m} {s} {shlex.quote(path)}" for m, s, path in NETWORKS)
-# a training scan is never scored: its residual would be an in-sample one
+# a training scan has no scores: its residual would be an in-sample one; out of fold it calibrates, no more
 SCORED = [p.participant_id for p in PARTICIPANTS if p.role != "train"]
 EXPORTED = SCORED if BUNDLE else [p.participant_id for p in PARTICIPANTS if p.split in {"val", "test"}]
-# a cohort with one validation patient has its early-stopping scans only
-CALIBRATORS = [p.participant_id for p in PARTICIPANTS if p.role == "calibrate"] or [
+# a cohort with one validation patient has its early-stopping scans only, unless training scans are cross-fitted
+CALIBRATORS = [p.participant_id for p in PARTICIPANTS if p.role == "calibrate"] + list(FOLD_OF) or [
     p.participant_id for p in PARTICIPANTS if p.role == "stop"
 ]
 STOPPERS = [
@@ -91,8 +91,10 @@ rule score_infer:
     input:
         slices=f"{ROOT}/preprocess/{{subject}}/slices.npz",
         quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
-        atlas=STATISTICAL_ATLAS,
-        weights=[path for _, _, path in NETWORKS],
+        atlas=lambda wc: fold_atlas(wc.subject) if wc.subject in FOLD_OF else STATISTICAL_ATLAS,
+        weights=lambda wc: (
+            fold_files(wc.subject) if wc.subject in FOLD_OF else [path for _, _, path in NETWORKS]
+        ),
         verified=[f"{ROOT}/score/bundle_verified.json"] if BUNDLE else [],
     output:
         raw=f"{ROOT}/score/raw/{{subject}}.npz",
@@ -105,7 +107,7 @@ rule score_infer:
         runtime=growing(20),
         gpu=0 if config["score"]["accelerator"] == "cpu" else 1,
     params:
-        networks=NETWORK_ARGUMENTS,
+        networks=lambda wc: fold_arguments(wc.subject) if wc.subject in FOLD_OF else NETWORK_ARGUMENTS,
         accelerator=config["score"]["accelerator"],
         role=lambda wc: BY_ID[wc.subject].role,
         settings=json.dumps(
@@ -267,49 +269,10 @@ if not CALIBRATED_ELSEWHERE:
             settings=json.dumps(
                 {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head", "voxel_fpr")}
                 | {"calibrated": POOL_SETTINGS}
+                | ({"cross_fit": config["score"]["cross_fit"]} if FOLD_OF else {})
             ),
             code=code("normct.score.calibrate"),
         shell:
             "python -m normct.score.calibrate {params.folder:q} {output.calibration:q} --left-out {output.left_out:q}"
             " --subjects {params.subjects} --patients {params.patients}"
             " --preprocess {params.preprocess:q} --settings {params.settings:q} > {log:q} 2>&1"
-
-
-if not BUNDLE:
-
-    rule score_atlas:
-        """Voxelwise mean and spread over the healthy training scans, and the healthy reference of the baselines."""
-        input:
-            expand(
-                f"{ROOT}/preprocess/{{subject}}/{{file}}",
-                subject=[p.participant_id for p in PARTICIPANTS if p.role == "train"],
-                file=["slices.npz", "quality.json"],
-            ),
-            expand(
-                f"{ROOT}/cohort/{{subject}}/import.json",
-                subject=[p.participant_id for p in PARTICIPANTS if p.role == "train"],
-            ),
-        output:
-            f"{ROOT}/score/statistical_atlas.npz",
-        log:
-            f"{ROOT}/logs/score/atlas.log",
-        threads: 1
-        resources:
-            mem_mb=lambda wc, attempt: 1000 * attempt,
-            runtime=growing(60),
-        params:
-            folder=f"{ROOT}/preprocess",
-            subjects=listed([p.participant_id for p in PARTICIPANTS if p.role == "train"]),
-            cohort=f"{ROOT}/cohort",
-            # what new scans are compared with to tell a stranger to the model
-            people=json.dumps(
-                {
-                    "ages": sorted({p.age for p in PARTICIPANTS if p.role == "train" and p.age is not None}),
-                    "scanners": sorted({p.scanner for p in PARTICIPANTS if p.role == "train" and p.scanner}),
-                }
-            ),
-            settings=json.dumps(SCORE_CONFIG["score"]["statistical_atlas"] | SCORE_INTENSITY),
-            code=code("normct.score.statistical_atlas"),
-        shell:
-            "python -m normct.score.statistical_atlas {params.folder:q} {output:q} --subjects {params.subjects}"
-            " --cohort {params.cohort:q} --people {params.people:q} --settings {params.settings:q} > {log:q} 2>&1"

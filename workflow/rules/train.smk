@@ -52,6 +52,19 @@ def train_settings(method: str) -> str:
     )
 
 
+def pack_plan(scans) -> list[dict[str, str]]:
+    """Return what the packing of these scans reads."""
+    return [
+        {
+            "participant_id": p.participant_id,
+            "patient": p.patient,
+            "role": p.role,
+            "slices": f"{ROOT}/preprocess/{p.participant_id}/slices.npz",
+        }
+        for p in scans
+    ]
+
+
 rule train_pack:
     """The usable slices of training and early-stopping scans, in arrays that can be memory-mapped."""
     input:
@@ -68,15 +81,7 @@ rule train_pack:
         mem_mb=lambda wc, attempt: 500 * attempt,
         runtime=growing(60),
     params:
-        plan=[
-            {
-                "participant_id": p.participant_id,
-                "patient": p.patient,
-                "role": p.role,
-                "slices": f"{ROOT}/preprocess/{p.participant_id}/slices.npz",
-            }
-            for p in TRAINED_ON
-        ],
+        plan=pack_plan(TRAINED_ON),
         folder=f"{ROOT}/train/data",
         code=code("normct.train.pack"),
     run:
@@ -149,6 +154,12 @@ rule train_all:
     input:
         expand(
             f"{ROOT}/train/{{method}}/seed-{{seed}}/model.safetensors",
+            method=TRAIN["methods"],
+            seed=TRAIN["seeds"],
+        ),
+        expand(
+            f"{ROOT}/train/folds/{{fold}}/{{method}}/seed-{{seed}}/model.safetensors",
+            fold=sorted(set(FOLD_OF.values())),
             method=TRAIN["methods"],
             seed=TRAIN["seeds"],
         ),

@@ -34,8 +34,8 @@ __all__ = [
     "read_bundle_config", "read_manifest", "verify_bundle", "write_bundle",
 ]  # fmt: skip
 FROZEN = ("preprocess", "score")
-# the bundle's own atlas is always used, and a name changes no score
-NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name", "score.accelerator")
+# the bundle's own atlas and calibration are always used, and a name changes no score
+NOT_COMPARED = ("preprocess.register.atlas", "score.bundle_name", "score.accelerator", "score.cross_fit")
 
 
 def bundle_paths(folder: str | Path) -> BundlePaths:

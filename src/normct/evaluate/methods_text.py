@@ -111,6 +111,13 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
         if ev["slices"] == "usable"
         else "All 155 slices of a volume were counted"
     )
+    folds = score.get("cross_fit", 0)
+    crossed = "on whom no network was trained"
+    if folds:
+        crossed += (
+            f" and from the training patients, cross-fitted in {folds} folds (each scored by networks and an atlas"
+            " that had not learnt from that patient)"
+        )
     equal = all(train[name]["epochs"] is None for name in ("vae_kl", "cevae"))
     cite.update(
         low=f"{low:g}",
@@ -132,6 +139,7 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
         head=head,
         given=given,
         weight=f"{score['lambda']:g}",
+        crossed=crossed,
         counted=counted,
         draws=str(ev["bootstrap"]),
         fpr=f"{score['voxel_fpr']:g}",

@@ -162,6 +162,7 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
         "unit": next((r["unit"] for r in scored), "SD" if settings["score"] != "thesis" else "HU"),
         "one_network": settings["method"] in METHODS,
         "n_healthy": scored[0]["n_healthy"] if scored else 0,
+        "folds": scored[0].get("cross_fit", 0) if scored else 0,
         "min_ml": settings["min_finding_ml"],
         "healthy": false_in_healthy(scored),
         "fpr": f"{settings['voxel_fpr'] * 100:.2g}",

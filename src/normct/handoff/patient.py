@@ -118,6 +118,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "seeds": score.seeds,
         "percentile": score.percentile,
         "n_healthy": len(score.healthy),
+        **({"cross_fit": score.folds} if score.folds else {}),
         "n_below": score.below,
         **score.uncertainty,
         "higher_than_all": score.higher_than_all,

@@ -39,6 +39,8 @@ class Score:
         Uncertainty of the score as the score stage gives it: its SD.
     spread_of : str or None
         Over what: ``seeds`` or ``dropout``.
+    folds : int
+        Folds in which training scans were cross-fitted to be among the healthy ones; 0 where none is.
     """
 
     value: float
@@ -51,6 +53,7 @@ class Score:
     by_seed: tuple[int, ...] = ()
     spread: float | None = None
     spread_of: str | None = None
+    folds: int = 0
 
     @property
     def below(self) -> int:
@@ -155,4 +158,5 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, kind: s
         by_seed=tuple(int(v["rank"]) for v in rows if v["seed"] != "all"),
         spread=row.get("uncertainty"),
         spread_of=row.get("uncertainty_of"),
+        folds=reference.get("cross_fit", {}).get("folds", 0),
     )

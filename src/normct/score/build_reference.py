@@ -13,7 +13,7 @@ import numpy as np
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.slices import read_slices
-from normct.score.files import read_role
+from normct.score.files import read_held_out
 from normct.score.files_calibrated import ReferenceWriter
 from normct.score.reference import Frame, ReferenceSettings, collect, statistics
 
@@ -45,11 +45,11 @@ def build_reference(
     Raises
     ------
     NormctError
-        When a scan is of another role than calibration or early stopping.
+        When a scan is of another role than calibration or early stopping and was not scored out of fold.
     """
     chosen = ReferenceSettings.of(settings)
     members = [(s, False) for s in calibrate] + [(s, True) for s in stop if chosen.use_stop]
-    wrong = [s for s, _ in members if read_role(score / "raw" / f"{s}.npz") not in {"calibrate", "stop"}]
+    wrong = [s for s, _ in members if not read_held_out(score / "raw" / f"{s}.npz")]
     if wrong:
         raise NormctError(f"Only held-out healthy scans may make the reference, not {', '.join(wrong)}")
     frames = {}

@@ -1,7 +1,8 @@
 """Calibration: scale of the residual, thresholds and healthy distributions, from ``calibrate`` scans only.
 
 No volume is scored with statistics it helped to make: training and test scans are refused here, whoever lists
-them. Early-stopping scans stand in only where a cohort has no other validation patient, with a warning.
+them, but for training scans that were scored out of fold (``score.cross_fit``). Early-stopping scans stand in only
+where a cohort has no other validation patient, with a warning.
 """
 
 from __future__ import annotations
@@ -35,8 +36,14 @@ RANGES = {ATLAS_MAP: 50.0}
 """Top of the histogram of |map|: 2 for residuals of images in [0, 1], 50 SD for the statistical atlas."""
 
 
-def refuse_leaks(raws: Iterable[Raw]) -> str | None:
+def refuse_leaks(raws: Iterable[Raw], folds: int = 0) -> str | None:
     """Raise unless every scan is a healthy one held out for calibration.
+
+    Parameters
+    ----------
+    raws : iterable of Raw
+    folds : int
+        With cross-fitting, a training scan that was scored out of fold is held out as well.
 
     Returns
     -------
@@ -48,10 +55,12 @@ def refuse_leaks(raws: Iterable[Raw]) -> str | None:
     NormctError
         Naming each scan and its role.
     """
+    raws = list(raws)
     roles = {raw.participant_id: raw.role for raw in raws}
     if roles and set(roles.values()) == {"stop"}:
         return "there is one validation patient, whose scans stop training and calibrate too; add others"
-    wrong = [f"{subject} ({role})" for subject, role in roles.items() if role != "calibrate"]
+    crossed = {raw.participant_id for raw in raws if folds and raw.role == "train" and raw.held_out}
+    wrong = [f"{s} ({role})" for s, role in roles.items() if role != "calibrate" and s not in crossed]
     if wrong:
         raise NormctError(
             f"Only scans of role calibrate may set scales and thresholds, not {', '.join(wrong)}"
@@ -114,7 +123,11 @@ def thresholds(
 
 
 def calibrate(
-    raws: list[Raw], maps: Iterable[Callable[[], dict[str, NDArray]]], settings: Settings, voxel_fpr: float
+    raws: list[Raw],
+    maps: Iterable[Callable[[], dict[str, NDArray]]],
+    settings: Settings,
+    voxel_fpr: float,
+    folds: int = 0,
 ) -> dict[str, Any]:
     """Return the content of ``calibration.json``.
 
@@ -128,13 +141,15 @@ def calibrate(
         λ and how the head's probabilities are combined.
     voxel_fpr : float
         Voxel-wise false-positive rate of the thresholds.
+    folds : int
+        ``score.cross_fit``; 0 without.
 
     Raises
     ------
     NormctError
         For a scan of another role, or when no scan is left.
     """
-    shared = refuse_leaks(raws)
+    shared = refuse_leaks(raws, folds)
     raws = [raw for raw in raws if not raw.set_aside]
     if not raws:
         raise NormctError(
@@ -152,8 +167,10 @@ def calibrate(
         f"{len(raws)} healthy calibration scans: percentiles and thresholds are coarse; {FEW} or more wanted"
     )
     warnings = [few] * (len(raws) < FEW) + [shared] * bool(shared)
+    crossed = {"folds": folds, "scans": sum(raw.role == "train" for raw in raws)}
     return {
         "n_healthy": len(raws),
+        **({"cross_fit": crossed} if folds else {}),
         "roles": sorted({raw.role for raw in raws}),
         "warning": "; ".join(filter(None, warnings)) or None,
         "settings": settings.as_dict(),
@@ -196,10 +213,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments.add_argument("out", type=Path, help="calibration.json")
     arguments.add_argument("--left-out", type=Path, required=True, help="left_out.npz, stays here")
-    arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of role calibrate")
+    arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of calibration scans")
     arguments.add_argument("--patients", nargs="*", default=[], help="the patient of each")
     arguments.add_argument(
-        "--settings", type=json.loads, required=True, help="lambda, head, voxel_fpr, calibrated"
+        "--settings",
+        type=json.loads,
+        required=True,
+        help="lambda, head, voxel_fpr, calibrated; cross_fit where training scans are among them",
     )
     arguments.add_argument("--preprocess", type=Path, help="folder with <subject>/slices.npz")
     args = arguments.parse_args(argv)
@@ -209,7 +229,8 @@ def main(argv: list[str] | None = None) -> None:
 
     raws = [read_raw(args.score / "raw" / f"{subject}.npz") for subject in args.subjects]
     maps, z_maps = readers("maps"), readers("calibrated")
-    result = calibrate(raws, maps, Settings.of(args.settings), args.settings["voxel_fpr"])
+    rate, folds = args.settings["voxel_fpr"], args.settings.get("cross_fit", 0)
+    result = calibrate(raws, maps, Settings.of(args.settings), rate, folds)
     pooled = [read_pooled(args.score / "pooled" / f"{subject}.npz") for subject in args.subjects]
     chosen = CalibratedSettings.of(args.settings)
     others = add_calibrated(

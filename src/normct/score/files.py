@@ -5,6 +5,7 @@ Both are ``.npz`` without objects. A scan that was set aside has arrays of lengt
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from normct.common.files import atomic
 
 ATLAS_MAP = "statistical_atlas"
+FOLD = "fold"
+"""Raw measure of a training scan: the fold whose networks, which did not learn from its patient, scored it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Raw:
         ``trivial/<name>``, ``<method>/<seed>/residual_l2`` (155,), and of methods with a head
         ``<method>/<seed>/log_p`` (155, transforms, 3), natural logarithm, float32. Once a network:
         ``<method>/<seed>/blank_l2`` and ``blank_log_p``, its response to an empty slice (already filled in
-        for blank slices). ``acquisition``: one number a scan, NaN when nothing was measured.
+        for blank slices). ``acquisition``: one number a scan, NaN when nothing was measured. ``fold``: of a
+        training scan that was scored out of fold, no other.
     """
 
     participant_id: str
@@ -41,6 +45,11 @@ class Raw:
     def set_aside(self) -> bool:
         """Whether quality control set the scan aside."""
         return len(self.arrays["z"]) == 0
+
+    @property
+    def held_out(self) -> bool:
+        """Whether nothing that scored the scan was made of it; an early-stopping scan chose an epoch only."""
+        return _held_out(self.role, self.arrays)
 
     def networks(self) -> list[tuple[str, str]]:
         """Return the (method, seed) pairs, in file order."""
@@ -62,6 +71,16 @@ def read_raw(path: str | Path) -> Raw:
     with np.load(path, allow_pickle=False) as content:
         arrays = {name: content[name] for name in content.files}
     return Raw(str(arrays.pop("participant_id")), str(arrays.pop("role")), arrays)
+
+
+def _held_out(role: str, names: Container[str]) -> bool:
+    return role in {"calibrate", "stop"} or (role == "train" and FOLD in names)
+
+
+def read_held_out(path: str | Path) -> bool:
+    """Return whether a healthy scan's raw measures may make a reference; little is read."""
+    with np.load(path, allow_pickle=False) as content:
+        return _held_out(str(content["role"]), content.files)
 
 
 def read_role(path: str | Path) -> str:

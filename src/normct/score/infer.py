@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from normct.common.registry import METHODS
 from normct.common.slices import SliceStore, read_slices
 from normct.models import ModelFileError, load_model
 from normct.pretext.geometry import TRANSFORMS, log_probabilities, transform
-from normct.score.files import ATLAS_MAP, Raw, write_maps, write_raw
+from normct.score.files import ATLAS_MAP, FOLD, Raw, write_maps, write_raw
+from normct.score.held_out import Fold, Network, refuse_in_sample
 from normct.score.kl_gradient import METHODS as KL_GRADIENT_METHODS
 from normct.score.kl_gradient import kl_gradient
 from normct.score.statistical_atlas import hu_window
@@ -31,15 +31,6 @@ from normct.score.trivial import acquisition_distance, atlas_z, slice_measures
 
 log = logging.getLogger(__name__)
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Network:
-    """One trained network: its method, seed and file of weights."""
-
-    method: str
-    seed: str
-    weights: Path
 
 
 @torch.inference_mode()
@@ -161,6 +152,7 @@ def infer(
     atlas: dict[str, NDArray],
     settings: dict[str, Any],
     device: str = "cpu",
+    fold: Fold | None = None,
 ) -> tuple[Raw, dict[str, NDArray[np.float16]]]:
     """Score one scan with every network and every trivial baseline, unweighted.
 
@@ -169,7 +161,8 @@ def infer(
     store : SliceStore
         Slices; those of a scan that was set aside give empty arrays and no maps.
     role : str
-        stop, calibrate, test or unlabelled. A training scan is refused: its residual would be in-sample.
+        stop, calibrate, test or unlabelled. A training scan is refused, for its residual would be in-sample,
+        unless ``fold`` shows that it is not.
     measures : dict
         ``measures`` of ``quality.json``.
     networks : iterable of Network
@@ -180,15 +173,22 @@ def infer(
         ``transforms`` (dozen, all, identity), ``max_shift``, ``normalisation``, ``window``.
     device : str
         cpu or cuda, where the networks compute.
+    fold : Fold, optional
+        What a training scan, and no other, is held out of: networks and atlas are that fold's.
 
     Raises
     ------
     NormctError
-        For a training scan, or weights that cannot be read or belong to another method or seed.
+        For a training scan that something learnt from, or weights that cannot be read or belong to another method or seed.
     """
-    if role == "train":
+    networks = list(networks)
+    if role == "train" and fold is None:
         raise NormctError(
             f"{store.participant_id}: a training scan cannot be scored with what it helped to make"
+        )
+    if role != "train" and fold is not None:
+        raise NormctError(
+            f"{store.participant_id}: only training scans have a fold, not those of role {role}"
         )
     table = store.table()
     arrays: dict[str, NDArray] = {
@@ -197,6 +197,9 @@ def infer(
         "brain_pixels": table["brain_pixels"].to_numpy(np.int32),
         "lesion_pixels": table["lesion_pixels"].to_numpy(np.int32),
     }
+    if fold is not None:
+        refuse_in_sample(store.participant_id, fold, networks, atlas)
+        arrays[FOLD] = np.array(fold.number, np.int16)
     if store.set_aside:
         return Raw(store.participant_id, role, arrays), {}
     z_map = atlas_z(store, atlas)
@@ -244,7 +247,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument(
         "--network", nargs=3, action="append", default=[], metavar=("METHOD", "SEED", "WEIGHTS")
     )
-    arguments.add_argument("--role", required=True, help="stop, calibrate, test or unlabelled")
+    arguments.add_argument(
+        "--role", required=True, help="stop, calibrate, test, unlabelled; train with --fold"
+    )
+    arguments.add_argument("--fold", type=int, help="number of the fold whose networks and atlas these are")
+    arguments.add_argument("--same-patient", nargs="*", default=[], help="training scans of that patient")
+    arguments.add_argument(
+        "--training", type=Path, nargs="*", default=[], help="training.json of each network of the fold"
+    )
     arguments.add_argument(
         "--settings", type=json.loads, required=True, help="transforms, max_shift, normalisation, window"
     )
@@ -262,6 +272,7 @@ def main(argv: list[str] | None = None) -> None:
     raw, maps = infer(
         store, role=args.role, measures=measures, networks=networks, atlas=atlas, settings=args.settings,
         device=choose_device(args.accelerator),
+        fold=None if args.fold is None else Fold(args.fold, args.same_patient, args.training),
     )  # fmt: skip
     write_raw(args.raw, raw)
     write_maps(args.maps, maps)

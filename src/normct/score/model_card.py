@@ -113,12 +113,18 @@ def _span(values: list[float] | None, unit: str) -> str:
     return "not known" if not values else f"{values[0]:g} to {values[1]:g} {unit}".strip()
 
 
-def _training_rows(training: dict[str, Any], n: int) -> list[str]:
+def _training_rows(training: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
     about = training.get("trained_on") or {}
+    scales, crossed = str(calibration["n_healthy"]), calibration.get("cross_fit")
+    if crossed:
+        scales += (
+            f", of them {crossed['scans']} training scans, cross-fitted in {crossed['folds']} folds: each scored by "
+            "networks that did not learn from its patient, and that are not in this bundle"
+        )
     rows = [
         f"| training | {training['scans']} ({training['slices']} usable slices) |",
         f"| deciding when training stopped | {training['stop']} |",
-        f"| setting scales, thresholds and percentiles | {n} |",
+        f"| setting scales, thresholds and percentiles | {scales} |",
     ]
     if about:
         rows += [
@@ -200,7 +206,7 @@ def model_card(
         "",
         "| healthy scans | number |",
         "|---|---|",
-        *_training_rows(training, n),
+        *_training_rows(training, calibration),
         "",
         "## Intended use",
         "Ranking unenhanced head CT of adults for research, where each result is looked at by a radiologist.",

@@ -19,6 +19,7 @@ from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import atomic, read_json
 from normct.common.slices import DEPTH, SIZE, SliceStore, read_slices
+from normct.score.held_out import LEARNT_FROM
 from normct.score.trained_on import describe
 from normct.score.trivial import ACQUISITION, ACQUISITION_FLOOR, slice_means
 
@@ -145,7 +146,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("out", type=Path, help="statistical_atlas.npz")
     arguments.add_argument("--subjects", nargs="+", required=True, help="participant IDs of role train")
     arguments.add_argument(
-        "--settings", type=json.loads, required=True, help="prior_scans, sd_floor, normalisation, window"
+        "--settings",
+        type=json.loads,
+        required=True,
+        help="prior_scans, sd_floor, normalisation, window; name_subjects: say whose scans, never in a bundle",
     )
     arguments.add_argument("--cohort", type=Path, help="folder with <subject>/import.json")
     arguments.add_argument(
@@ -166,6 +170,8 @@ def main(argv: list[str] | None = None) -> None:
     made = [read_json(args.cohort / s / "import.json")["acquisition"] for s in passed] if args.cohort else []
     seen = describe(made, list(passed.values()), args.people)
     atlas["trained_on"] = np.array(json.dumps(seen, sort_keys=True))
+    if args.settings.get("name_subjects"):
+        atlas[LEARNT_FROM] = np.array(args.subjects)
     with atomic(args.out) as part, part.open("wb") as handle:
         np.savez_compressed(handle, **cast(dict[str, Any], atlas))
     log.info("statistical atlas of %d scans, %d usable slices", atlas["scans"], atlas["slices"])
