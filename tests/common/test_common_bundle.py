@@ -173,6 +173,8 @@ def test_training_handoff_name_and_the_users_atlas_may_differ(bundle):
     config["train"] = {"seeds": [1, 2, 3]}
     config["handoff"] = {"method": "cevae"}
     config["score"]["bundle_name"] = "other"
+    # older bundles know nothing of it, and a frozen calibration is as it was made
+    config["score"]["cross_fit"] = 5
     config["preprocess"]["register"]["atlas"] = {"image": "a.nii.gz", "mask": "m.nii.gz"}
     assert read_bundle_config(bundle, config) == CONFIG
 

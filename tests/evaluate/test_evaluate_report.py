@@ -146,11 +146,14 @@ def test_methods_text_follows_the_settings():
     numbers = {int(n) for n in re.findall(r"\[(\d+)\]", joined)}
     assert numbers == set(range(1, len(references) + 1))
     assert references[0].startswith("[1] ")
+    assert "calibration patients on whom no network was trained." in joined
     settings["train"]["seeds"] = [0, 1, 2]
+    settings["score"]["cross_fit"] = 5
     settings["preprocess"]["skullstrip"]["engine"] = "fsl"
     settings["preprocess"]["slices"]["normalisation"] = "slice"
     changed, more = methods_text(settings)
     assert "3 random seeds" in " ".join(changed)
+    assert "and from the training patients, cross-fitted in 5 folds" in " ".join(changed)
     assert "HU was mapped" not in " ".join(changed)
     assert any(REFERENCES["muschelli"] in line for line in more)
     assert "synthetic" in " ".join(methods_text(settings | {"synthetic": True})[0])

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from normct.common.files import read_json, write_json
 from normct.handoff import history
 from normct.handoff.index import build
+from normct.handoff.scores import read_score
 from normct.handoff.sums import check_sums
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "handoff_summary.schema.json"
@@ -106,6 +107,27 @@ def test_report_has_a_page_a_scan_and_one_for_those_without(finished_run):
 def test_methods_name_software_numbers_and_sources(finished_run):
     text = (finished_run / "handoff" / "methods.txt").read_text("utf-8")
     assert "4 healthy" in " ".join(text.split()) and "arXiv 2011.05428" in text and "antspyx" in text
+
+
+def test_cross_fitted_scans_are_not_said_to_have_had_no_part_in_training(run):
+    out, calibration = run / "handoff", read_json(run / "score" / "calibration.json")
+    write_json(run / "score" / "calibration.json", calibration | {"cross_fit": {"folds": 3, "scans": 2}})
+    words = ("took no part in training", "cross-fitted in 3 folds")
+
+    def said():
+        texts = [" ".join((out / n).read_text("utf-8").split()) for n in ("methods.txt", "README.txt")]
+        return [[word in text for word in words] for text in texts]
+
+    assert said() == [[True, False], [False, False]]
+    scored = run / "score" / "subjects" / "sub-high.json"
+    where = (scored, run / "score" / "calibration.json", INDEX["method"], "thesis", 0.1)
+    assert read_score(*where).folds == 3
+    for path in (out / "patients").glob("*/patient.json"):
+        record = read_json(path)
+        write_json(path, record | ({"cross_fit": 3} if record["status"] == "ok" else {}))
+    build(run, INDEX, [], None)
+    assert said() == [[False, True], [False, True]]
+    Draft202012Validator(read_json(SCHEMA)).validate(read_json(out / "summary.json"))
 
 
 def test_provenance_names_commit_and_inputs(finished_run):
