@@ -72,6 +72,8 @@ onstart:
         print(f"\n{error}\n", file=sys.stderr)
         raise SystemExit(1)
     quieten(workflow)
+    gc.freeze()
+    gc.enable()
     if workflow.non_local_exec:
         # Snakemake waits in silence for a job that Slurm will never start
         watch(lambda text: print(f"\n{text}\n", file=sys.stderr))
