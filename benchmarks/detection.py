@@ -5,6 +5,7 @@ read off the evaluation's tables into ``results/detection.json``. The developmen
 takes the seed of its test scans from the hash of the commit that froze code and settings, so that nobody could have
 looked at them before, and is refused where the code is not that commit's. All cohorts share the training scans and
 what was trained on them, so one results folder: each cohort's tables are copied beside it before the next takes over.
+A development cohort has half of a freeze's test scans: it is there to find mistakes, not to measure.
 """
 
 from __future__ import annotations
@@ -108,11 +109,21 @@ def targets(stage: str, root: str) -> list[str]:
     }[stage]
 
 
+def scans_to_test(study: Study) -> dict[str, Any]:
+    """Return seed and numbers of a cohort's test scans: a freeze has all, a development cohort half of each."""
+    chosen: dict[str, Any] = {"test_seed": study.seed}
+    if study.commit is None:
+        full = load_config()["phantom"]
+        chosen["healthy_test"] = full["healthy_test"] // 2
+        chosen["abnormal"] = {pathology: n // 2 for pathology, n in full["abnormal"].items()}
+    return chosen
+
+
 def command(stage: str, study: Study, cores: str) -> list[str]:
-    """Return the Snakemake call of a stage; the seed of the test scans goes in by a config file of its own."""
+    """Return the Snakemake call of a stage; what differs between cohorts goes in by a config file of its own."""
     root = load_config()["results_dir"]
     overlay = Path(root) / "study.yaml"
-    content = yaml.safe_dump({"phantom": {"test_seed": study.seed}})
+    content = yaml.safe_dump({"phantom": scans_to_test(study)})
     if not overlay.is_file() or overlay.read_text("utf-8") != content:
         with atomic(overlay) as part:
             part.write_text(content, "utf-8")

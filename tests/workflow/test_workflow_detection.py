@@ -106,6 +106,16 @@ def test_a_freezes_seed_is_its_commits_hash(config, monkeypatch):
     assert detection.choose(None) == detection.Study(7, "development_7")
 
 
+def test_development_cohort_has_half_the_test_scans(config):
+    freeze = detection.scans_to_test(detection.Study(3, "freeze_0", "0" * 40))
+    assert freeze == {"test_seed": 3}
+    half = detection.scans_to_test(detection.Study(3, "development"))
+    assert half["healthy_test"] * 2 == config["phantom"]["healthy_test"]
+    assert {p: 2 * n for p, n in half["abnormal"].items()} == config["phantom"]["abnormal"]
+    update_config(config, {"phantom": half})
+    validate_config(config, REPOSITORY / "workflow" / "schemas")
+
+
 def tables(folder: Path, **changes: float) -> Path:
     """Write evaluation tables in which every bar is just kept; ``changes`` replaces values by name."""
     v = {
