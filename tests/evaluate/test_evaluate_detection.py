@@ -9,9 +9,12 @@ from evaluate_case import SETTINGS, Scan, default_scans, write_cohort
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from conftest import collect_all, run_all
+from normct.common.registry import PROTOCOLS, label
 from normct.evaluate import detection
 from normct.evaluate.data import Scores, ordered, read_cohort
+from normct.evaluate.display_compare import RIVALS, paired_table
 from normct.evaluate.operating import operating_points, threshold_at
+from normct.evaluate.sentences import signed
 from normct.evaluate.tables import read_csv, write_csv
 
 HEADER = "protocol,method,score,seed,auroc,aupr,prevalence,n_pos,n_neg,reason"
@@ -104,6 +107,25 @@ def test_calibrated_scores_meet_rivals_scored_alike(evaluated):
     assert set(paired.query("against == 'published_calibrated'")["rival_score"]) == {"calibrated"}
     # the thesis's own comparisons stay with the thesis's scores
     assert set(paired.query("against == 'published'")["rival_score"]) == {"thesis"}
+
+
+def test_each_paired_difference_is_one_cell_of_the_reports_table(evaluated):
+    paired = read_csv(evaluated / "detection_paired.csv").query("members == 'single'")
+    for scores in (("thesis",), ("calibrated", "fused")):
+        part = paired[paired["score"].isin(scores)]
+        table = paired_table(part, scores)
+        assert set(table.header[2:]) == {RIVALS[name] for name in part["against"]}
+        shown = {
+            (row[0], row[1], name): text
+            for row in table.rows
+            for name, text in zip(table.header[2:], row[2:], strict=True)
+            if text != "–"
+        }
+        assert len(shown) == len(part) > len(table.rows)
+        for row in part.itertuples():
+            text = shown[label(row.method), PROTOCOLS[row.protocol], RIVALS[row.against]]
+            assert text.startswith(f"{signed(row.auroc_difference)} ({signed(row.auroc_low)} to ")
+            assert row.against not in {"published", "trivial"} or text.endswith(label(row.rival))
 
 
 def test_pathology_table(evaluated):
