@@ -196,7 +196,10 @@ def parametric_map(
     stamp : Stamp
     """
     slope = span / 127
-    stored = (np.clip(np.rint(difference / slope), -127, 127) + 128).astype(np.uint16)
+    stored = np.full(difference.shape, 128, np.uint16)
+    for plane, into in zip(difference, stored, strict=True):  # most of a series lies outside the brain
+        if plane.any():
+            into[...] = np.clip(np.rint(plane / np.float32(slope)), -127, 127) + 128
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="DIFFERENCE",
         lut_explanation="Scan minus what the healthy model expects"
