@@ -16,13 +16,14 @@ import yaml
 from benchmarks.child import Cost, cost
 from benchmarks.entry import Entry
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
 SOURCE = {"PYTHONPATH": str(REPOSITORY / "src")}
 SIZES = (100, 1_000, 10_000)
 # of a hundred scans: as a cohort for a paper may be split
 SPLITS = [("healthy", "train")] * 50 + [("healthy", "val")] * 15 + [("healthy", "test")] * 15
 SPLITS += [("abnormal", "test")] * 20
-BARS = {10_000: {"parse": "<= 5", "dag": "<= 120", "dag_mb": "<= 4000", "done": "<= 180"}}
+BARS = {10_000: {"parse": "<= 5", "graph": "<= 120", "dag_mb": "<= 4000", "done": "<= 180"}}
 
 
 def make_cohort(folder: Path, n: int) -> None:
@@ -44,17 +45,22 @@ def make_cohort(folder: Path, n: int) -> None:
 
 
 def measure_size(folder: Path, n: int) -> dict[str, Cost]:
-    """Return the cost of parsing, of a dry run with all to do, and of finding nothing to do."""
+    """Return the cost of parsing, of the graph, of a dry run with all to do, and of finding nothing to do."""
     make_cohort(folder, n)
     snakemake = [sys.executable, "-m", "snakemake"]
     arguments = ["--configfile", "cohort.yaml"]
     found = {
         "parse": cost([*snakemake, *arguments, "--list-rules"], folder, SOURCE),
+        "graph": cost(
+            [sys.executable, str(HERE / "graph_built.py"), "--cores", "1", *arguments, "--dry-run"],
+            folder,
+            SOURCE,
+        ),
         "dag": cost(
             [*snakemake, "--cores", "1", *arguments, "--dry-run", "--quiet", "rules"], folder, SOURCE
         ),
     }
-    cost([sys.executable, str(REPOSITORY / "benchmarks" / "finished_state.py"), *arguments], folder, SOURCE)
+    cost([sys.executable, str(HERE / "finished_state.py"), *arguments], folder, SOURCE)
     found["done"] = cost([*snakemake, "--cores", "1", *arguments, "--dry-run"], folder, SOURCE)
     if "Nothing to be done" not in found["done"].output:
         raise RuntimeError(f"the finished state is not one\n{found['done'].output[-3000:]}")

@@ -95,7 +95,9 @@ def paired_table(paired: pd.DataFrame, scores: tuple[str, ...] = ("thesis",)) ->
     against = [name for name in RIVALS if name in set(part["against"])]
     # one of several is the rival: which one depends on the protocol
     named = {name for name in against if name not in {"atlas_calibrated", "no_pretraining"}}
-    rows, rule_before, last = [], set(), None
+    rows: list[list[str]] = []
+    rule_before: set[int] = set()
+    last = None
     for (method, protocol), group in part.groupby(["method", "protocol"], sort=False):
         if protocol != last and rows:
             rule_before.add(len(rows))

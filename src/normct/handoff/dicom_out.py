@@ -73,7 +73,7 @@ def write_dicom(
         marked,
         difference,
     ):  # as they lie in memory: a copy would be 300 MB of a scan of thin slices
-        content.update(memoryview(pixels).cast("B"))
+        content.update(pixels.data.cast("B"))
     for part in (subject, private["series"], sorted(identity.items()), when.isoformat()):
         content.update(repr(part).encode())
     stamp = objects.Stamp(settings.dicom["uid_root"], content.hexdigest(), when)
