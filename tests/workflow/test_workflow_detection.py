@@ -91,7 +91,7 @@ def test_dag_of_every_stage_builds(fresh):
         if len(line.split()) == 2 and line.split()[1].isdigit()
     }
     assert counts["phantom_subject"] == counts["preprocess_slices"] == 208
-    assert counts["train_method"] == 12
+    assert counts["train_method"] == 9
     assert not [rule for rule in counts if rule.startswith("handoff")]
 
 
