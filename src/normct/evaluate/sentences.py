@@ -119,7 +119,7 @@ def against_trivial(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) 
 
 
 def against_published(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
-    """Compare the thesis's methods with the better of VAE-KL and ceVAE."""
+    """Compare the other networks, with the thesis's score, with the better of VAE-KL and ceVAE."""
     rows = main_rows(summary, protocol).dropna(subset=["auroc_mean"])
     ours = rows[rows["method"].isin([m for m in METHODS if m not in PUBLISHED_BASELINES])]
     theirs = rows[rows["method"].isin(PUBLISHED_BASELINES)]
@@ -138,11 +138,11 @@ def against_published(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str
     side = "above" if gain > 0 else "below"
     if round(abs(gain), 3) == 0:
         return (
-            f"Of the thesis's methods {label(best['method'])} is best, level with {label(rival['method'])} "
+            f"Of the other networks, with the thesis's score, {label(best['method'])} is best, level with {label(rival['method'])} "
             f"({number(best['auroc_mean'])}) in AUROC, {_WHAT[protocol]}."
         )
     return (
-        f"Of the thesis's methods {label(best['method'])} is best: {number(abs(gain))} {side} "
+        f"Of the other networks, with the thesis's score, {label(best['method'])} is best: {number(abs(gain))} {side} "
         f"{label(rival['method'])}"
         f"{span(low, high)} in AUROC, {_WHAT[protocol]}."
     )
