@@ -138,8 +138,8 @@ def against_published(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str
     side = "above" if gain > 0 else "below"
     if round(abs(gain), 3) == 0:
         return (
-            f"Of the other networks, with the thesis's score, {label(best['method'])} is best, level with {label(rival['method'])} "
-            f"({number(best['auroc_mean'])}) in AUROC, {_WHAT[protocol]}."
+            f"Of the other networks, with the thesis's score, {label(best['method'])} is best, level with "
+            f"{label(rival['method'])} ({number(best['auroc_mean'])}) in AUROC, {_WHAT[protocol]}."
         )
     return (
         f"Of the other networks, with the thesis's score, {label(best['method'])} is best: {number(abs(gain))} {side} "
