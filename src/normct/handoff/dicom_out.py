@@ -69,10 +69,8 @@ def write_dicom(
     # the time of scoring, not of this job: a rebuild of the hand-off gives the same objects
     when = datetime.fromtimestamp(int(sources.maps.stat().st_mtime), UTC)
     content = hashlib.sha256()
-    for pixels in (
-        marked,
-        difference,
-    ):  # as they lie in memory: a copy would be 300 MB of a scan of thin slices
+    # as they lie in memory: a copy would be 300 MB of a scan of thin slices
+    for pixels in (marked, difference):
         content.update(pixels.data.cast("B"))
     for part in (subject, private["series"], sorted(identity.items()), when.isoformat()):
         content.update(repr(part).encode())
