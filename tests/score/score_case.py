@@ -45,6 +45,7 @@ SCORE = {
         "prior_scans": 4,
         "band_mm": 8,
         "use_stop": True,
+        "components": 5,
         "centre": True,
         "pool_share": 0.01,
         "position_mm": 8,

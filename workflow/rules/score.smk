@@ -44,7 +44,7 @@ STOPPERS = [
 ]
 STOPS = set(STOPPERS)
 # what makes the z maps apart from what makes scores of them, so that pooling reruns no reference
-REFERENCE_KEYS = ("smooth_mm", "prior_scans", "band_mm", "use_stop")
+REFERENCE_KEYS = ("smooth_mm", "prior_scans", "band_mm", "use_stop", "components")
 REFERENCE_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in REFERENCE_KEYS}
 POOL_KEYS = ("position_mm", "slice_smooth_mm", "volume_share")
 POOL_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in POOL_KEYS}
@@ -221,6 +221,7 @@ if not CALIBRATED_ELSEWHERE:
             raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
             maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
             slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS + STOPPERS),
+            parent=[str(FROZEN.reference)] if RECALIBRATE else [],
         output:
             reference=REFERENCE,
             sums=REFERENCE_SUMS,
@@ -237,11 +238,12 @@ if not CALIBRATED_ELSEWHERE:
             stop=listed(STOPPERS),
             patients=listed([patient_of(s) for s in CALIBRATORS]),
             settings=json.dumps(REFERENCE_SETTINGS),
+            parent=f"--parent {shlex.quote(str(FROZEN.reference))}" if RECALIBRATE else "",
             code=code("normct.score.build_reference"),
         shell:
             "python -m normct.score.build_reference {params.score:q} {params.preprocess:q}"
             " --calibrate {params.calibrate} --stop {params.stop} --patients {params.patients}"
-            " --settings {params.settings:q} --reference {output.reference:q} --sums {output.sums:q} > {log:q} 2>&1"
+            " --settings {params.settings:q} {params.parent} --reference {output.reference:q} --sums {output.sums:q} > {log:q} 2>&1"
 
     rule score_calibrate:
         """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.slices import read_slices
+from normct.score.components import MOST_SCANS, Components, common_mask, principal_components
 from normct.score.files import read_held_out
-from normct.score.files_calibrated import ReferenceWriter
+from normct.score.files_calibrated import ReferenceFile, ReferenceWriter
 from normct.score.reference import Frame, ReferenceSettings, collect, statistics
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ def build_reference(
     stop: Sequence[str],
     patients: int,
     settings: dict[str, Any],
+    parent: Path | None = None,
 ) -> ReferenceWriter:
     """Return the reference of every map, ready to be written.
 
@@ -36,11 +39,14 @@ def build_reference(
     score, preprocess : Path
         Folders with ``maps/<subject>.npz`` and ``raw/<subject>.npz``, and ``<subject>/slices.npz``.
     calibrate, stop : sequence of str
-        Participant IDs; early-stopping scans add to the variance only, and only with ``use_stop``.
+        Participant IDs; early-stopping scans add to the variance only (with ``use_stop``), and make the components.
     patients : int
         Calibration patients; under two, nobody can be left out and the reference stays empty.
     settings : dict
         ``score.calibrated``.
+    parent : Path, optional
+        ``reference.npz`` of the bundle that is recalibrated: a site has no early-stopping scans, so the components
+        are the bundle's.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def build_reference(
         When a scan is of another role than calibration or early stopping and was not scored out of fold.
     """
     chosen = ReferenceSettings.of(settings)
-    members = [(s, False) for s in calibrate] + [(s, True) for s in stop if chosen.use_stop]
+    members = [(s, False) for s in calibrate] + [(s, True) for s in stop]
     wrong = [s for s, _ in members if not read_held_out(score / "raw" / f"{s}.npz")]
     if wrong:
         raise NormctError(f"Only held-out healthy scans may make the reference, not {', '.join(wrong)}")
@@ -62,12 +68,36 @@ def build_reference(
         return writer
     with np.load(score / "maps" / f"{next(iter(frames))}.npz", allow_pickle=False) as content:
         keys = list(content.files)
+    stopping = [s for s, (_, is_stop) in frames.items() if is_stop]
+    common = common_mask([frames[s][0].mask for s in stopping])
+    inherited = ReferenceFile(parent) if parent and not stopping else None
+
+    def smoothed(subject: str, key: str) -> NDArray[np.float32]:
+        with np.load(score / "maps" / f"{subject}.npz", allow_pickle=False) as content:
+            return frames[subject][0].smooth(content[key])
+
     for key in keys:
         sums = collect(
-            (frame, frame.smooth(np.load(score / "maps" / f"{s}.npz", allow_pickle=False)[key]), is_stop)
+            (frame, smoothed(s, key), is_stop)
             for s, (frame, is_stop) in frames.items()
+            if chosen.use_stop or not is_stop
         )
-        writer.add(key, statistics(sums, chosen), sums)
+        usual = statistics(sums, chosen)
+        writer.add(key, usual, sums)
+        if inherited:
+            components = inherited.components(key)
+        else:
+            z = [usual.z(frames[s][0], smoothed(s, key), chosen.prior_scans) for s in stopping[:MOST_SCANS]]
+            # a shift of the whole brain would be the first of them; `centre` sees to that
+            basis = principal_components(
+                [values - np.median(values) for values in z],
+                [frames[s][0].mask for s in stopping],
+                common,
+                settings["components"],
+            )
+            components = Components(common, basis) if len(basis) else None
+        if components:
+            writer.add_components(key, components)
     return writer
 
 
@@ -80,6 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--stop", nargs="*", default=[], help="participant IDs")
     arguments.add_argument("--patients", nargs="*", default=[], help="patient of each calibration scan")
     arguments.add_argument("--settings", type=json.loads, required=True, help="score.calibrated")
+    arguments.add_argument("--parent", type=Path, help="reference.npz of the bundle that is recalibrated")
     arguments.add_argument("--reference", type=Path, required=True, help="reference.npz, for the bundle")
     arguments.add_argument("--sums", type=Path, required=True, help="reference_sums.npz, stays here")
     args = arguments.parse_args(argv)
@@ -95,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         stop=args.stop,
         patients=len(accepted),
         settings=args.settings,
+        parent=args.parent,
     )
     writer.write(args.reference, args.sums)
     log.info("reference from %d calibration patients", len(accepted))

@@ -67,13 +67,18 @@ def z_maps(
         if others:
             sums = cast(SumsFile, reference).sums(name)
             for member, theirs, stop in others:
+                if stop and not chosen.use_stop:
+                    continue
                 sums.add(member, member.smooth(theirs[name]), stop, sign=-1)
             usual = statistics(sums, chosen)
         else:
             usual = reference.statistics(name)
         z = usual.z(frame, frame.smooth(residual), chosen.prior_scans)
         # a shift of the whole brain is the scanner's calibration or age, never a lesion
-        result[map_key(name)] = z - np.median(z) if settings["centre"] else z
+        z = z - np.median(z) if settings["centre"] else z
+        # an early-stopping scan is no stranger to the components: it helped to make them
+        components = None if any(stop for _, _, stop in others) else reference.components(name)
+        result[map_key(name)] = components.remove(z, store.mask) if components else z
     return result
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from normct.common.errors import NormctError
 from normct.common.files import atomic
+from normct.score.components import Components
 from normct.score.reference import SHAPE, Statistics, Sums
 
 Key = tuple[str, str]
@@ -61,9 +62,16 @@ class ReferenceFile:
         self.settings: dict[str, Any] = record["settings"]
         self.patients = int(record["patients"])
         self.keys: list[str] = record["keys"]
-        self._mask = (
-            np.unpackbits(self._content["mask"], count=int(np.prod(SHAPE))).reshape(SHAPE).astype(bool)
-        )
+        self._mask = self._unpacked("mask")
+
+    def _unpacked(self, name: str) -> NDArray[np.bool_]:
+        return np.unpackbits(self._content[name], count=int(np.prod(SHAPE))).reshape(SHAPE).astype(bool)
+
+    def components(self, key: str) -> Components | None:
+        """Return the components of a map; None where there were too few early-stopping scans to make any."""
+        if f"components/{key}" not in self._content:
+            return None
+        return Components(self._unpacked("components_mask"), self._content[f"components/{key}"])
 
     def statistics(self, key: str) -> Statistics:
         """Return the statistics of a map (``<method>/seed-<n>`` or ``statistical_atlas``)."""
@@ -89,6 +97,7 @@ class ReferenceWriter:
         self._keys: list[str] = []
         self._reference: dict[str, NDArray] = {}
         self._sums: dict[str, NDArray] = {}
+        self._components: dict[str, NDArray] = {}
         self._mask: NDArray[np.bool_] = np.zeros(SHAPE, bool)
 
     def add(self, key: str, statistics: Statistics, sums: Sums) -> None:
@@ -106,10 +115,16 @@ class ReferenceWriter:
             values = getattr(sums, field.name)
             self._sums[f"{field.name}/{key}"] = values if field.name in _CELLS else values[self._mask]
 
+    def add_components(self, key: str, components: Components) -> None:
+        """Add the components of one map; the same voxels for all maps."""
+        self._components["components_mask"] = np.packbits(components.mask)
+        self._components[f"components/{key}"] = components.basis
+
     def write(self, reference: str | Path, sums: str | Path) -> None:
         """Write both files; the sums go in no bundle, so they are not packed."""
         record = {"settings": self._settings, "patients": self._patients, "keys": self._keys}
         shared = {"settings": np.array(json.dumps(record, sort_keys=True)), "mask": np.packbits(self._mask)}
+        shared |= self._components
         save(reference, shared | self._reference)
         save(sums, shared | self._sums, packed=False)
 
