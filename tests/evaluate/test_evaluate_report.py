@@ -147,14 +147,21 @@ def test_methods_text_follows_the_settings():
     assert numbers == set(range(1, len(references) + 1))
     assert references[0].startswith("[1] ")
     assert "calibration patients on whom no network was trained." in joined
+    assert "up to 5 principal components of the early-stopping scans' maps were removed" in joined
+    assert "highest 0.5 % of these values" in joined
+    assert "the maps of the statistical atlas and all networks (their mean)." in joined
     settings["train"]["seeds"] = [0, 1, 2]
     settings["score"]["cross_fit"] = 5
+    settings["score"]["calibrated"]["components"] = 0
+    settings["score"]["fusion"] = ["statistical_atlas", "denoising", "vae_kl"]
     settings["preprocess"]["skullstrip"]["engine"] = "fsl"
     settings["preprocess"]["slices"]["normalisation"] = "slice"
     changed, more = methods_text(settings)
     assert "3 random seeds" in " ".join(changed)
     assert "and from the training patients, cross-fitted in 5 folds" in " ".join(changed)
     assert "HU was mapped" not in " ".join(changed)
+    assert "principal components" not in " ".join(changed)
+    assert "the maps of the statistical atlas, Denoising U-Net and VAE-KL." in " ".join(changed)
     assert any(REFERENCES["muschelli"] in line for line in more)
     assert "synthetic" in " ".join(methods_text(settings | {"synthetic": True})[0])
 

@@ -44,6 +44,7 @@ _SCALES = {
     "volume": "intensities were scaled to [0, 1] by the minimum and maximum of each volume",
     "slice": "intensities were scaled to [0, 1] by the minimum and maximum of each slice",
 }
+_FUSED = {"statistical_atlas": "the statistical atlas", "networks": "all networks (their mean)"}
 _CITED = {
     STAGE1: "{chen}",
     "vae_kl": "{zimmerer_kl}",
@@ -118,6 +119,12 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
             f" and from the training patients, cross-fitted in {folds} folds (each scored by networks and an atlas"
             " that had not learnt from that patient)"
         )
+    calibrated = score["calibrated"]
+    maps = ["the scan's median was subtracted"] if calibrated["centre"] else []
+    if calibrated["components"]:
+        maps.append(
+            f"up to {calibrated['components']} principal components of the early-stopping scans' maps were removed"
+        )
     equal = all(train[name]["epochs"] is None for name in ("vae_kl", "cevae"))
     cite.update(
         low=f"{low:g}",
@@ -143,6 +150,14 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
         counted=counted,
         draws=str(ev["bootstrap"]),
         fpr=f"{score['voxel_fpr']:g}",
+        axial=f"{calibrated['smooth_mm']['axial']:g}",
+        in_plane=f"{calibrated['smooth_mm']['in_plane']:g}",
+        prior=f"{calibrated['prior_scans']:g}",
+        maps="".join(f"; {step}" for step in maps),
+        pooled=f"{100 * calibrated['pool_share']:g}",
+        slices=f"{calibrated['slice_smooth_mm']:g}",
+        highest=f"{100 * calibrated['volume_share']:g}",
+        fused=_listed([_FUSED.get(name) or METHODS[name].label for name in score["fusion"]]),
     )
     template = (Path(__file__).parent / "templates" / "methods.txt").read_text("utf-8")
     paragraphs = [line for line in template.split("\n") if line]
@@ -151,6 +166,10 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
     # values may themselves cite, so a second pass fills what the first one brought in
     text = [paragraph.format_map(cite.nested()).format_map(cite) for paragraph in paragraphs]
     return text, [f"[{i}] {REFERENCES[key]}" for i, key in enumerate(cite.order, start=1)]
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _needs_stage1(methods: list[str]) -> bool:
