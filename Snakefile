@@ -24,6 +24,11 @@ include: "workflow/rules/cohort.smk"
 include: "workflow/rules/preprocess.smk"
 
 
+if SECOND_PASS:
+
+    include: "workflow/rules/preprocess_second_pass.smk"
+
+
 if BUNDLE is None:
 
     include: "workflow/rules/train.smk"
