@@ -120,6 +120,14 @@ def final_outputs() -> list[str]:
     return [f"{ROOT}/{name}" for name in wanted] + nifti_slice_folders()
 
 
+def of_each(pattern: str, subjects):
+    """Return an input function that names one file of each of these scans.
+
+    A function, because a plain list would be read anew by every job on a cluster, each of which parses all rules.
+    """
+    return lambda wildcards: expand(pattern, subject=list(subjects))
+
+
 def listed(words: list[str]) -> str:
     """Return words for a command line: as they are, or as @FILE where a shell could not hold them.
 

@@ -27,9 +27,9 @@ HEALTHY_TEST = [s for s in EVALUATED if BY_ID[s].group == "healthy"]
 def evaluate_maps(subjects: list[str]) -> dict[str, list[str]]:
     """Return the maps and slices of some scans, as inputs."""
     return {
-        "maps": expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=subjects),
-        "z_maps": expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=subjects),
-        "stores": expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=subjects),
+        "maps": of_each(f"{ROOT}/score/maps/{{subject}}.npz", subjects),
+        "z_maps": of_each(f"{ROOT}/score/calibrated/{{subject}}.npz", subjects),
+        "stores": of_each(f"{ROOT}/preprocess/{{subject}}/slices.npz", subjects),
     }
 
 
@@ -43,10 +43,10 @@ rule evaluate_collect:
     """Every verdict and every test scan's scores, read once for the rules below."""
     input:
         participants=f"{ROOT}/cohort/participants.tsv",
-        quality=expand(f"{ROOT}/preprocess/{{subject}}/quality.json", subject=list(BY_ID)),
-        imports=expand(f"{ROOT}/cohort/{{subject}}/import.json", subject=list(BY_ID)),
-        scores=expand(f"{ROOT}/score/subjects/{{subject}}.parquet", subject=EVALUATED),
-        volumes=expand(f"{ROOT}/score/subjects/{{subject}}.json", subject=EVALUATED),
+        quality=of_each(f"{ROOT}/preprocess/{{subject}}/quality.json", BY_ID),
+        imports=of_each(f"{ROOT}/cohort/{{subject}}/import.json", BY_ID),
+        scores=of_each(f"{ROOT}/score/subjects/{{subject}}.parquet", EVALUATED),
+        volumes=of_each(f"{ROOT}/score/subjects/{{subject}}.json", EVALUATED),
     output:
         **EVALUATE_SCORES,
     log:

@@ -108,12 +108,9 @@ rule handoff_index:
     """The worklist, tables, guide, provenance, status and checksums; pages of removed scans are deleted."""
     input:
         participants=f"{ROOT}/cohort/participants.tsv",
-        pages=expand(
-            f"{ROOT}/handoff/patients/{{subject}}/{{name}}",
-            subject=HANDED_OFF,
-            name=["index.html", "patient.json"],
-        ),
-        quality=[f"{ROOT}/preprocess/{p.participant_id}/quality.json" for p in PARTICIPANTS],
+        pages=of_each(f"{HANDOFF_PATIENT}/index.html", HANDED_OFF),
+        records=of_each(f"{HANDOFF_PATIENT}/patient.json", HANDED_OFF),
+        quality=of_each(f"{ROOT}/preprocess/{{subject}}/quality.json", BY_ID),
         weights=HANDOFF_WEIGHTS,
         bundle=[str(FROZEN.manifest)] if BUNDLE else [],
     output:

@@ -236,7 +236,7 @@ if config["preprocess"]["slices"]["write_nifti"]:
 rule preprocess_quality_page:
     """One table and one page of the whole cohort's quality, worst first."""
     input:
-        expand(f"{PREPROCESS}/quality.json", subject=BY_ID),
+        of_each(f"{PREPROCESS}/quality.json", BY_ID),
     output:
         page=f"{ROOT}/preprocess/quality.html",
         table=f"{ROOT}/preprocess/quality.tsv",
@@ -262,5 +262,5 @@ rule preprocess_quality_page:
 rule preprocess_all:
     """Every scan's slices and the quality page, and nothing trained: snakemake --cores all preprocess_all."""
     input:
-        expand(f"{PREPROCESS}/slices.npz", subject=BY_ID),
+        of_each(f"{PREPROCESS}/slices.npz", BY_ID),
         rules.preprocess_quality_page.output,

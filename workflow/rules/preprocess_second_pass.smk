@@ -6,10 +6,10 @@ if BUNDLE is None:
     rule preprocess_mean_brain:
         """The mean of the training brains after the first pass; what a second pass registers every brain to."""
         input:
-            records=expand(FIRST_JSON, subject=LEARNT),
-            transforms=expand(FIRST_MAT, subject=LEARNT),
-            brains=expand(f"{PREPROCESS}/brain.nii.gz", subject=LEARNT),
-            masks=expand(f"{PREPROCESS}/brain_mask.nii.gz", subject=LEARNT),
+            records=of_each(FIRST_JSON, LEARNT),
+            transforms=of_each(FIRST_MAT, LEARNT),
+            brains=of_each(f"{PREPROCESS}/brain.nii.gz", LEARNT),
+            masks=of_each(f"{PREPROCESS}/brain_mask.nii.gz", LEARNT),
             atlas_mask=ATLAS_MASK,
         output:
             image=MEAN_BRAIN,

@@ -193,8 +193,8 @@ rule score_combine:
 rule score_export:
     """The long table of usable slices, and one of volumes, of the validation and test scans (all new scans)."""
     input:
-        tables=expand(f"{ROOT}/score/subjects/{{subject}}.parquet", subject=EXPORTED),
-        volumes=expand(f"{ROOT}/score/subjects/{{subject}}.json", subject=EXPORTED),
+        tables=of_each(f"{ROOT}/score/subjects/{{subject}}.parquet", EXPORTED),
+        volumes=of_each(f"{ROOT}/score/subjects/{{subject}}.json", EXPORTED),
     output:
         slices=f"{ROOT}/score/slices.csv.gz",
         volumes=f"{ROOT}/score/volumes.csv",
@@ -218,9 +218,9 @@ if not CALIBRATED_ELSEWHERE:
     rule score_reference:
         """What residual is usual at each voxel of a healthy brain, and how far it strays, from held-out healthy scans."""
         input:
-            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
-            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS + STOPPERS),
-            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS + STOPPERS),
+            raw=of_each(f"{ROOT}/score/raw/{{subject}}.npz", CALIBRATORS + STOPPERS),
+            maps=of_each(f"{ROOT}/score/maps/{{subject}}.npz", CALIBRATORS + STOPPERS),
+            slices=of_each(f"{ROOT}/preprocess/{{subject}}/slices.npz", CALIBRATORS + STOPPERS),
             parent=[str(FROZEN.reference)] if RECALIBRATE else [],
         output:
             reference=REFERENCE,
@@ -248,12 +248,12 @@ if not CALIBRATED_ELSEWHERE:
     rule score_calibrate:
         """Scale of the residual, thresholds and healthy distributions, from the calibration scans only."""
         input:
-            raw=expand(f"{ROOT}/score/raw/{{subject}}.npz", subject=CALIBRATORS),
-            maps=expand(f"{ROOT}/score/maps/{{subject}}.npz", subject=CALIBRATORS),
-            z_maps=expand(f"{ROOT}/score/calibrated/{{subject}}.npz", subject=CALIBRATORS),
-            pooled=expand(f"{ROOT}/score/pooled/{{subject}}.npz", subject=CALIBRATORS),
-            slices=expand(f"{ROOT}/preprocess/{{subject}}/slices.npz", subject=CALIBRATORS),
-            quality=expand(f"{ROOT}/preprocess/{{subject}}/quality.json", subject=CALIBRATORS),
+            raw=of_each(f"{ROOT}/score/raw/{{subject}}.npz", CALIBRATORS),
+            maps=of_each(f"{ROOT}/score/maps/{{subject}}.npz", CALIBRATORS),
+            z_maps=of_each(f"{ROOT}/score/calibrated/{{subject}}.npz", CALIBRATORS),
+            pooled=of_each(f"{ROOT}/score/pooled/{{subject}}.npz", CALIBRATORS),
+            slices=of_each(f"{ROOT}/preprocess/{{subject}}/slices.npz", CALIBRATORS),
+            quality=of_each(f"{ROOT}/preprocess/{{subject}}/quality.json", CALIBRATORS),
         output:
             calibration=f"{ROOT}/score/calibration.json",
             left_out=f"{ROOT}/score/left_out.npz",

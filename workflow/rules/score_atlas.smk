@@ -28,7 +28,7 @@ def atlas_people(scans) -> str:
 rule score_atlas:
     """Voxelwise mean and spread over the healthy training scans, and the healthy reference of the baselines."""
     input:
-        atlas_inputs(ATLAS_SCANS),
+        lambda wc: atlas_inputs(ATLAS_SCANS),
     output:
         f"{ROOT}/score/statistical_atlas.npz",
     log:

@@ -37,8 +37,8 @@ if CALIBRATED_ELSEWHERE:
         input:
             calibration=CALIBRATION,
             verified=f"{ROOT}/score/bundle_verified.json",
-            quality=expand(f"{ROOT}/preprocess/{{subject}}/quality.json", subject=BY_ID),
-            volumes=expand(f"{ROOT}/score/subjects/{{subject}}.json", subject=EXPORTED),
+            quality=of_each(f"{ROOT}/preprocess/{{subject}}/quality.json", BY_ID),
+            volumes=of_each(f"{ROOT}/score/subjects/{{subject}}.json", EXPORTED),
         output:
             page=f"{ROOT}/score/drift.html",
             table=f"{ROOT}/score/drift.csv",

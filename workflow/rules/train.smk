@@ -68,7 +68,7 @@ def pack_plan(scans) -> list[dict[str, str]]:
 rule train_pack:
     """The usable slices of training and early-stopping scans, in arrays that can be memory-mapped."""
     input:
-        [f"{ROOT}/preprocess/{p.participant_id}/slices.npz" for p in TRAINED_ON],
+        of_each(f"{ROOT}/preprocess/{{subject}}/slices.npz", [p.participant_id for p in TRAINED_ON]),
     output:
         images=f"{ROOT}/train/data/images.npy",
         masks=f"{ROOT}/train/data/masks.npy",
