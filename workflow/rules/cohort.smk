@@ -20,7 +20,7 @@ rule cohort_participants:
     localrule: True
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 500 * attempt,
+        mem_mb=growing(500),
         runtime=growing(10),
     params:
         rows=digest(PARTICIPANTS),
@@ -44,7 +44,7 @@ rule cohort_import:
     priority: learnt_first
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2500 * attempt,
+        mem_mb=growing(2500),
         runtime=growing(15),
     params:
         ct=lambda wc: BY_ID[wc.subject].ct,

@@ -2,12 +2,14 @@
 
 import gc
 import hashlib
+import inspect
 import json
 import re
 import shlex
 import sys
 from pathlib import Path
 
+from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 
 from normct.cohort.check import check_files, with_file_faults
@@ -90,15 +92,22 @@ wildcard_constraints:
     fold="[0-9]+",
 
 
-def growing(minutes: int):
-    """Return a rule's `runtime`: so many minutes, as many times as it is tried."""
-    return lambda wildcards, attempt: minutes * attempt
+def inspected(function):
+    """Return a function that says what parameters it takes: Snakemake asks that of every function of every job."""
+    overwrite_function_params(function, inspect.signature(function).parameters)
+    return function
+
+
+def growing(amount: int):
+    """Return a rule's `runtime` or `mem_mb`: so many minutes or MB, as many times as it is tried."""
+    return inspected(lambda wildcards, attempt: amount * attempt)
 
 
 # what networks learn from, early stopping included; no other role ever reaches a network's training
 LEARNT_FROM = ("train", "stop")
 
 
+@inspected
 def learnt_first(wildcards) -> int:
     """Return the priority of a scan's jobs: training, the longest chain, waits for the scans it learns from."""
     return int(BY_ID[wildcards.subject].role in LEARNT_FROM)
@@ -125,7 +134,7 @@ def of_each(pattern: str, subjects):
 
     A function, because a plain list would be read anew by every job on a cluster, each of which parses all rules.
     """
-    return lambda wildcards: expand(pattern, subject=list(subjects))
+    return inspected(lambda wildcards: expand(pattern, subject=list(subjects)))
 
 
 def listed(words: list[str]) -> str:

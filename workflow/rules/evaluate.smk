@@ -53,7 +53,7 @@ rule evaluate_collect:
         f"{ROOT}/logs/evaluate/collect.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(60),
     params:
         preprocess=f"{ROOT}/preprocess",
@@ -77,7 +77,7 @@ rule evaluate_detection:
         f"{ROOT}/logs/evaluate/detection.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(60),
     params:
         collected=COLLECTED,
@@ -101,7 +101,7 @@ rule evaluate_segmentation:
         f"{ROOT}/logs/evaluate/segmentation.log",
     threads: 1  # small matrix products: more BLAS threads only spin
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(120),
     params:
         collected=COLLECTED,
@@ -128,7 +128,7 @@ rule evaluate_froc:
         f"{ROOT}/logs/evaluate/froc.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(120),
     params:
         collected=COLLECTED,
@@ -155,7 +155,7 @@ rule evaluate_strata:
         f"{ROOT}/logs/evaluate/strata.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(60),
     params:
         collected=COLLECTED,
@@ -177,7 +177,7 @@ rule evaluate_confound:
         f"{ROOT}/logs/evaluate/confound.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(60),
     params:
         collected=COLLECTED,
@@ -199,7 +199,7 @@ rule evaluate_ablation:
         f"{ROOT}/logs/evaluate/ablation.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(60),
     params:
         collected=COLLECTED,
@@ -223,7 +223,7 @@ rule evaluate_uncertainty:
         f"{ROOT}/logs/evaluate/uncertainty.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1000 * attempt,
+        mem_mb=growing(1000),
         runtime=growing(30),
     params:
         collected=COLLECTED,

@@ -38,7 +38,7 @@ rule evaluate_figures:
         f"{ROOT}/logs/evaluate/figures.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(30),
     params:
         collected=COLLECTED,
@@ -72,7 +72,7 @@ rule evaluate_plots:
         f"{ROOT}/logs/evaluate/plots.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(30),
     params:
         collected=COLLECTED,
@@ -103,7 +103,7 @@ rule evaluate_report:
         f"{ROOT}/logs/evaluate/report.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 500 * attempt,
+        mem_mb=growing(500),
         runtime=growing(10),
     params:
         tables=f"{ROOT}/evaluate",

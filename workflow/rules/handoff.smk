@@ -74,7 +74,7 @@ rule handoff_patient:
         f"{ROOT}/logs/handoff/{{subject}}.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2500 * attempt,
+        mem_mb=growing(2500),
         runtime=growing(15),
     params:
         folder=HANDOFF_PATIENT,
@@ -134,7 +134,7 @@ rule handoff_index:
         f"{ROOT}/logs/handoff/index.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1000 * attempt,
+        mem_mb=growing(1000),
         runtime=growing(30),
     params:
         root=ROOT,

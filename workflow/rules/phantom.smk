@@ -15,7 +15,7 @@ rule phantom_template:
         f"{ROOT}/logs/phantom/template.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(10),
     params:
         code=code("normct.phantom.template"),
@@ -36,7 +36,7 @@ rule phantom_subject:
     priority: learnt_first
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(10),
     params:
         settings=lambda wc: json.dumps(
@@ -59,7 +59,7 @@ rule phantom_participants:
         f"{ROOT}/logs/phantom/participants.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 200 * attempt,
+        mem_mb=growing(200),
         runtime=growing(5),
     params:
         settings=json.dumps(config["phantom"], sort_keys=True),

@@ -48,7 +48,7 @@ if BUNDLE is None:
             f"{ROOT}/logs/preprocess/atlas.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 1500 * attempt,
+            mem_mb=growing(1500),
             runtime=growing(10),
         params:
             own=lambda wc, input: " ".join(f"--{k} {shlex.quote(str(v))}" for k, v in input.items()),
@@ -71,7 +71,7 @@ rule preprocess_resample:
         "preprocess"
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(10),
     params:
         spacing=config["preprocess"]["resample"]["spacing"],
@@ -100,8 +100,7 @@ rule preprocess_skullstrip:
     threads: 1
     resources:
         # BET in Python takes two to three times what the others do
-        mem_mb=lambda wc, attempt: attempt
-        * (4000 if config["preprocess"]["skullstrip"]["engine"] == "brainextractor" else 1500),
+        mem_mb=growing(4000 if config["preprocess"]["skullstrip"]["engine"] == "brainextractor" else 1500),
         runtime=growing(30),
     params:
         settings=json.dumps(config["preprocess"]["skullstrip"], sort_keys=True),
@@ -128,7 +127,7 @@ rule preprocess_register:
         "preprocess"
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(20),
     params:
         pitch_starts=config["preprocess"]["register"]["pitch_starts"],
@@ -161,7 +160,7 @@ rule preprocess_quality:
         LATER_GROUP
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(10),
     params:
         settings=json.dumps(config["preprocess"]["quality"], sort_keys=True),
@@ -194,7 +193,7 @@ rule preprocess_slices:
         LATER_GROUP
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(10),
     params:
         # writing NIfTI files too changes no slice
@@ -225,7 +224,7 @@ if config["preprocess"]["slices"]["write_nifti"]:
             LATER_GROUP
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 800 * attempt,
+            mem_mb=growing(800),
             runtime=growing(10),
         params:
             code=code("normct.preprocess.nifti_slices"),
@@ -244,7 +243,7 @@ rule preprocess_quality_page:
         f"{ROOT}/logs/preprocess/quality_page.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1000 * attempt,
+        mem_mb=growing(1000),
         runtime=growing(20),
     params:
         title=TITLE,

@@ -18,7 +18,7 @@ if BUNDLE is None:
             f"{ROOT}/logs/preprocess/mean_brain.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 1000 * attempt,
+            mem_mb=growing(1000),
             runtime=growing(60),
         params:
             code=code("normct.preprocess.mean_brain"),
@@ -52,7 +52,7 @@ rule preprocess_refine:
         LATER_GROUP
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(20),
     params:
         code=code("normct.preprocess.refine"),

@@ -103,7 +103,7 @@ rule score_infer:
         f"{ROOT}/logs/score/infer/{{subject}}.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime=growing(20),
         gpu=0 if config["score"]["accelerator"] == "cpu" else 1,
     params:
@@ -135,7 +135,7 @@ rule score_zmap:
         f"{ROOT}/logs/score/zmap/{{subject}}.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1500 * attempt,
+        mem_mb=growing(1500),
         runtime=growing(20),
     params:
         score=f"{ROOT}/score",
@@ -171,7 +171,7 @@ rule score_combine:
         f"{ROOT}/logs/score/combine/{{subject}}.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 500 * attempt,
+        mem_mb=growing(500),
         runtime=growing(10),
     params:
         row=lambda wc: json.dumps(
@@ -202,7 +202,7 @@ rule score_export:
         f"{ROOT}/logs/score/export.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 600 * attempt,
+        mem_mb=growing(600),
         runtime=growing(60),
     params:
         folder=f"{ROOT}/score/subjects",
@@ -229,7 +229,7 @@ if not CALIBRATED_ELSEWHERE:
             f"{ROOT}/logs/score/reference.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 3000 * attempt,
+            mem_mb=growing(3000),
             runtime=growing(60),
         params:
             score=f"{ROOT}/score",
@@ -261,7 +261,7 @@ if not CALIBRATED_ELSEWHERE:
             f"{ROOT}/logs/score/calibrate.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 1000 * attempt,
+            mem_mb=growing(1000),
             runtime=growing(60),
         params:
             folder=f"{ROOT}/score",

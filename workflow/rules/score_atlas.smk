@@ -35,7 +35,7 @@ rule score_atlas:
         f"{ROOT}/logs/score/atlas.log",
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 1000 * attempt,
+        mem_mb=growing(1000),
         runtime=growing(60),
     params:
         folder=f"{ROOT}/preprocess",

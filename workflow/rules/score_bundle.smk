@@ -21,7 +21,7 @@ if BUNDLE:
             f"{ROOT}/logs/score/verify_bundle.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 500 * attempt,
+            mem_mb=growing(500),
             runtime=growing(10),
         params:
             folder=str(FROZEN.folder),
@@ -46,7 +46,7 @@ if CALIBRATED_ELSEWHERE:
             f"{ROOT}/logs/score/drift.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 800 * attempt,
+            mem_mb=growing(800),
             runtime=growing(20),
         params:
             root=ROOT,
@@ -73,7 +73,7 @@ if RECALIBRATE:
             f"{ROOT}/logs/score/recalibrate.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 500 * attempt,
+            mem_mb=growing(500),
             runtime=growing(10),
         params:
             parent=str(FROZEN.folder),
@@ -105,7 +105,7 @@ if not BUNDLE:
             f"{ROOT}/logs/score/bundle.log",
         threads: 1
         resources:
-            mem_mb=lambda wc, attempt: 500 * attempt,
+            mem_mb=growing(500),
             runtime=growing(10),
         params:
             folder=f"{ROOT}/score/bundle",

@@ -78,7 +78,7 @@ rule train_pack:
     priority: 2
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: 500 * attempt,
+        mem_mb=growing(500),
         runtime=growing(60),
     params:
         plan=pack_plan(TRAINED_ON),
@@ -102,7 +102,7 @@ rule train_stage1:
     priority: longest_first(STAGE1)
     threads: TRAIN_THREADS
     resources:
-        mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
+        mem_mb=growing(3000 * TRAIN["devices"]),
         runtime=growing(1440),
         gpu=TRAIN_GPU,
     params:
@@ -135,7 +135,7 @@ rule train_method:
     priority: lambda wc: longest_first(wc.method)
     threads: TRAIN_THREADS
     resources:
-        mem_mb=lambda wc, attempt: 3000 * TRAIN["devices"] * attempt,
+        mem_mb=growing(3000 * TRAIN["devices"]),
         runtime=growing(1440),
         gpu=TRAIN_GPU,
     params:
