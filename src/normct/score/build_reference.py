@@ -87,11 +87,12 @@ def build_reference(
         if inherited:
             components = inherited.components(key)
         else:
-            z = [usual.z(frames[s][0], smoothed(s, key), chosen.prior_scans) for s in stopping[:MOST_SCANS]]
+            looked_at = stopping[:MOST_SCANS] if settings["components"] else []
+            z = [usual.z(frames[s][0], smoothed(s, key), chosen.prior_scans) for s in looked_at]
             # a shift of the whole brain would be the first of them; `centre` sees to that
             basis = principal_components(
                 [values - np.median(values) for values in z],
-                [frames[s][0].mask for s in stopping],
+                [frames[s][0].mask for s in looked_at],
                 common,
                 settings["components"],
             )

@@ -106,11 +106,8 @@ def principal_components(
         full[mask] = np.clip(values, -FIT_CLIP, FIT_CLIP)
         rows.append(full[common])
     stacked = np.stack(rows)
-    # scans are far fewer than voxels: the same components from the small matrix of scan against scan
-    values, vectors = np.linalg.eigh((stacked @ stacked.T).astype(np.float64))
-    lead = np.argsort(values)[::-1][:number]
-    lead = lead[values[lead] > 1e-6 * values.max()]
-    basis = (vectors[:, lead] / np.sqrt(values[lead])).T.astype(np.float32) @ stacked
-    # an eigenvector's sign is arbitrary; fixed, so that two machines write the same file
+    _, spread, directions = np.linalg.svd(stacked, full_matrices=False)
+    basis = directions[:number][spread[:number] > 1e-3 * spread[0]]
+    # a direction's sign is arbitrary; fixed, so that two machines write the same file
     basis *= np.sign(basis.sum(axis=1, keepdims=True) + 1e-30)
     return basis.astype(np.float16)
