@@ -147,7 +147,10 @@ def test_methods_text_follows_the_settings():
     assert numbers == set(range(1, len(references) + 1))
     assert references[0].startswith("[1] ")
     assert "calibration patients on whom no network was trained." in joined
-    assert "up to 5 principal components of the early-stopping scans' maps were removed" in joined
+    assert (
+        "the first 5 principal components of the early-stopping scans' maps (no more than one for three"
+        in joined
+    )
     assert "highest 0.5 % of these values" in joined
     assert "the maps of the statistical atlas and all networks (their mean)." in joined
     settings["train"]["seeds"] = [0, 1, 2]

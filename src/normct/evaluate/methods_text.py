@@ -123,7 +123,8 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
     maps = ["the scan's median was subtracted"] if calibrated["centre"] else []
     if calibrated["components"]:
         maps.append(
-            f"up to {calibrated['components']} principal components of the early-stopping scans' maps were removed"
+            f"the first {calibrated['components']} principal components of the early-stopping scans' maps (no more than"
+            " one for three of these scans) were removed"
         )
     equal = all(train[name]["epochs"] is None for name in ("vae_kl", "cevae"))
     cite.update(
