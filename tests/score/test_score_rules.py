@@ -22,11 +22,12 @@ RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "score.smk"
 MORE = RULES.with_name("score_bundle.smk")
 ATLAS = RULES.with_name("score_atlas.smk")
 HARNESS = """
-import json, shlex, sys
+import json, sys
 from types import SimpleNamespace
 from pathlib import Path
 from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
+from normct.common.rules import growing, listed, of_each
 
 BUNDLE, SYNTHETIC, ROOT = config.get("bundle"), True, config["root"]
 RECALIBRATE, TABLE = config.get("healthy"), "march.tsv"
@@ -35,8 +36,6 @@ PARTICIPANTS = [
                     split={{"test": "test", "train": "train", "unlabelled": None}}.get(r, "val"))
     for i, r in config["roles"].items()
 ]
-listed = shlex.join
-growing = lambda minutes: lambda wildcards, attempt: minutes * attempt
 BY_ID = {{p.participant_id: p for p in PARTICIPANTS}}
 FOLD_OF = {{}}
 shell.prefix(f"export PATH={{str(Path(sys.executable).parent)!r}}:$PATH; set -euo pipefail; ")

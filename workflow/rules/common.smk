@@ -1,15 +1,11 @@
 """Names that every rule file uses: paths, participants, and where frozen or freshly trained parts lie."""
 
 import gc
-import hashlib
-import inspect
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 
-from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 
 from normct.cohort.check import check_files, with_file_faults
@@ -19,8 +15,8 @@ from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
 from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
-from normct.common.files import atomic
 from normct.common.registry import FUSED, METHODS, STAGE1
+from normct.common.rules import growing, inspected, listed, of_each
 from normct.common.scheduling import quieten
 from normct.common.slurm_queue import watch
 from normct.phantom.plan import plan_rows
@@ -92,17 +88,6 @@ wildcard_constraints:
     fold="[0-9]+",
 
 
-def inspected(function):
-    """Return a function that says what parameters it takes: Snakemake asks that of every function of every job."""
-    overwrite_function_params(function, inspect.signature(function).parameters)
-    return function
-
-
-def growing(amount: int):
-    """Return a rule's `runtime` or `mem_mb`: so many minutes or MB, as many times as it is tried."""
-    return inspected(lambda wildcards, attempt: amount * attempt)
-
-
 # what networks learn from, early stopping included; no other role ever reaches a network's training
 LEARNT_FROM = ("train", "stop")
 
@@ -127,29 +112,6 @@ def final_outputs() -> list[str]:
     if SYNTHETIC:
         wanted += ["phantom/participants.tsv"]
     return [f"{ROOT}/{name}" for name in wanted] + nifti_slice_folders()
-
-
-def of_each(pattern: str, subjects):
-    """Return an input function that names one file of each of these scans.
-
-    A function, because a plain list would be read anew by every job on a cluster, each of which parses all rules.
-    """
-    return inspected(lambda wildcards: expand(pattern, subject=list(subjects)))
-
-
-def listed(words: list[str]) -> str:
-    """Return words for a command line: as they are, or as @FILE where a shell could not hold them.
-
-    The file is named by its content, so a changed list is a changed param and nothing is ever overwritten.
-    """
-    text = "\n".join(words) + "\n"
-    if len(text) < 16_000:
-        return shlex.join(words)
-    path = Path(".snakemake", "normct", f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt")
-    if not path.is_file():
-        with atomic(path) as part:
-            part.write_text(text, "utf-8")
-    return f"@{path}"
 
 
 def needs_bundle(wildcards):
