@@ -5,6 +5,8 @@ Arrays are ``data[i, j, k]`` as stored in the file; ``affine`` maps voxel indice
 
 from __future__ import annotations
 
+import gzip
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,18 +80,30 @@ def read_volume(path: str | Path, dtype: type | None = np.float32) -> Volume:
     dtype : type or None
         Type of the array; None keeps the stored type (for masks, unscaled).
     """
-    image = nib.nifti1.load(path)
-    if dtype is None:
-        data = np.asanyarray(image.dataobj)
-    else:
-        data = np.asarray(image.get_fdata(dtype=np.float32)).astype(dtype, copy=False)
+    with Path(path).open("rb") as raw, _unpacked(raw) as handle:
+        image = nib.Nifti1Image.from_stream(handle)
+        if dtype is None:
+            data = np.asanyarray(image.dataobj)
+        else:
+            data = np.asarray(image.get_fdata(dtype=np.float32)).astype(dtype, copy=False)
     return Volume(data, np.asarray(image.affine, np.float64))
 
 
-def write_volume(path: str | Path, volume: Volume, level: int = 1, slope: float | None = None) -> None:
+def _unpacked(handle: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile:
+    """Return the file's content decompressed; the content decides, not the name."""
+    packed = handle.read(2) == b"\x1f\x8b"
+    handle.seek(0)
+    if not packed:
+        return handle
+    from zlib_ng import gzip_ng
+
+    return gzip_ng.GzipNGFile(fileobj=handle)
+
+
+def write_volume(path: str | Path, volume: Volume, level: int = 3, slope: float | None = None) -> None:
     """Write NIfTI atomically, sform and qform set, units mm, no text in the header.
 
-    Level 1 gzip costs a third of the default's CPU for a few per cent of size. A ``.nii`` path is not compressed.
+    A ``.nii`` path is not compressed; zlib-ng's level 3 packs like zlib's 4 at a third of its cost.
     A sheared affine cannot be held by the qform, which is then marked unknown. With ``slope`` the data are whole
     numbers that count steps of that size, as every reader of NIfTI undoes (``scl_slope``).
     """
@@ -102,10 +116,10 @@ def write_volume(path: str | Path, volume: Volume, level: int = 1, slope: float 
     image.set_qform(volume.affine, code=0 if volume.sheared else 1)
     with atomic(path) as part:
         if part.name.endswith(".gz"):
-            import gzip
+            from zlib_ng import gzip_ng
 
             # no name and no time in the gzip header: the same image is the same bytes
-            with part.open("wb") as raw, gzip.GzipFile("", "wb", level, raw, mtime=0) as handle:
+            with part.open("wb") as raw, gzip_ng.GzipNGFile("", "wb", level, raw, mtime=0) as handle:
                 image.to_stream(handle)
         else:
             part.write_bytes(image.to_bytes())

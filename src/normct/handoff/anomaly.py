@@ -13,6 +13,8 @@ from normct.common.geometry import to_native
 from normct.common.slices import GRID, SIZE, SliceStore
 from normct.common.volumes import Volume
 
+SLAB = 16
+"""Slices that are sampled together."""
 COARSEST_MM = 1.0
 """Voxels of half of it or less are filled in between samples no further apart than this."""
 
@@ -132,16 +134,27 @@ def native_map(
         float32 on exactly the given grid, first axis fastest (as the file has it).
     """
     result = np.zeros(tuple(shape), np.float32, order="F")
-    where = native_box(values != 0 if inside is None else inside, atlas_affine, shape, affine, transform)
-    start = np.array([s.start for s in where])
+    marked = values != 0 if inside is None else inside
+    where = native_box(marked, atlas_affine, shape, affine, transform)
     size = np.array([s.stop - s.start for s in where])
     if size.min() > 0:
         zooms = np.linalg.norm(affine[:3, :3], axis=0)
         every = np.minimum(np.maximum(1, (COARSEST_MM / zooms + 1e-6).astype(int)), np.maximum(1, size - 1))
-        coarse = affine @ np.block([[np.diag(every), start[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
-        counts = -(-(size - 1) // every) + 1
-        grid = Volume(np.broadcast_to(np.float32(0), tuple(counts)), coarse)
-        part = to_native(Volume(values.transpose(2, 1, 0), atlas_affine), grid, transform).data
+        coarse = moved(affine, where) @ np.diag([*every, 1])
+        counts = tuple(int(n) for n in -(-(size - 1) // every) + 1)
+        part = np.zeros(counts, np.float32, order="F")
+        source = Volume(values.transpose(2, 1, 0), atlas_affine)
+        # slab by slab, each in a box of its own: a head is round, and a third of its box is empty
+        low, high = _reach(marked, np.linalg.inv(coarse) @ transform @ atlas_affine)
+        for first in range(0, counts[2], SLAB):
+            met = (low[:, 2] < first + SLAB) & (high[:, 2] > first)
+            if not met.any():
+                continue
+            start, stop = low[met].min(axis=0), high[met].max(axis=0)
+            start[2], stop[2] = first, first + SLAB
+            box = _slices(start, stop, counts)
+            grid = Volume(part[box], moved(coarse, box))
+            part[box] = to_native(source, grid, transform).data
         for axis in range(3):
             part = _refine(part, int(every[axis]), int(size[axis]), axis)
         part /= np.float32(step)  # in place: a copy of a hundred million voxels costs more than the sum
@@ -174,12 +187,41 @@ def native_box(
     transform: NDArray[np.float64],
 ) -> tuple[slice, ...]:
     """Return the part of the native grid that the atlas's marked voxels can reach: the rest costs nothing."""
-    spans = [np.flatnonzero(inside.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
-    if not spans[0].size:
+    low, high = _reach(inside, np.linalg.inv(affine) @ transform @ atlas_affine)
+    if not len(low):
         return (slice(0, 0),) * 3
-    ends = [(s[0] - 1, s[-1] + 1) for s in spans]
-    corners = np.array([[x, y, z, 1] for x in ends[0] for y in ends[1] for z in ends[2]], float)
-    index = (np.linalg.inv(affine) @ transform @ atlas_affine @ corners.T)[:3].T
-    low = np.clip(np.floor(index.min(axis=0)).astype(int), 0, shape)
-    high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, low, shape)
+    return _slices(low.min(axis=0), high.max(axis=0), shape)
+
+
+def _reach(
+    inside: NDArray[np.bool_], to_index: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return how far each slice [z] of marked voxels, and one voxel around, reaches on another grid.
+
+    Returns
+    -------
+    low, high : ndarray
+        Shape (slices that are not empty, 3): first index and one past the last, beyond the grid too.
+    """
+    lows, highs = [], []
+    for z in np.flatnonzero(inside.any(axis=(1, 2))):
+        y, x = (np.flatnonzero(inside[z].any(axis=axis))[[0, -1]] + (-1, 1) for axis in (1, 0))
+        corners = np.array([[a, b, c, 1] for a in x for b in y for c in (z - 1, z + 1)], float)
+        index = (to_index @ corners.T)[:3]
+        lows.append(np.floor(index.min(axis=1)).astype(int))
+        highs.append(np.ceil(index.max(axis=1)).astype(int) + 1)
+    return np.array(lows).reshape(-1, 3), np.array(highs).reshape(-1, 3)
+
+
+def _slices(low: NDArray[np.intp], high: NDArray[np.intp], shape: Sequence[int]) -> tuple[slice, ...]:
+    """Return the part of a box that lies on a grid of this shape."""
+    low = np.clip(low, 0, shape)
+    high = np.clip(high, low, shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def moved(affine: NDArray[np.float64], box: Sequence[slice]) -> NDArray[np.float64]:
+    """Return the affine of a part of a grid, shape (4, 4)."""
+    result = affine.copy()
+    result[:3, 3] += affine[:3, :3] @ [s.start for s in box]
+    return result

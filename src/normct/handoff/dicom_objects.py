@@ -32,6 +32,8 @@ SEGMENTS = ((1, "Denser than expected", (255, 150, 30)), (2, "Less dense than ex
 MAX_SEG_BYTES = 6e6
 """Above it empty frames are left out, though some viewers then misplace the others."""
 
+NO_STEP = 128
+"""What a parametric map's pixels hold where scan and healthy model agree."""
 IDENTITY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
@@ -178,8 +180,13 @@ def segmentation(sources: list[Dataset], marked: NDArray[np.uint8], stamp: Stamp
     )
 
 
+def steps(difference: NDArray[np.float32], span: float) -> NDArray[np.float32]:
+    """Return differences as the whole numbers 1 to 255 that a parametric map of this span holds; ``NO_STEP`` is none."""
+    return np.clip(np.rint(difference / np.float32(span / 127)), -127, 127) + NO_STEP
+
+
 def parametric_map(
-    sources: list[Dataset], difference: NDArray[np.float32], span: float, unit: str, stamp: Stamp
+    sources: list[Dataset], stored: NDArray[np.uint16], span: float, unit: str, stamp: Stamp
 ) -> Dataset:
     """Return the overlay as a DICOM Parametric Map, 255 steps in 16 bits, with a real-world value mapping.
 
@@ -187,8 +194,8 @@ def parametric_map(
     ----------
     sources : list of Dataset
         From :func:`source_datasets`.
-    difference : ndarray
-        Shape (instances, rows, columns), in ``unit``.
+    stored : ndarray
+        Shape (instances, rows, columns): the difference in :func:`steps`.
     span : float
         Largest absolute difference held.
     unit : str
@@ -196,10 +203,6 @@ def parametric_map(
     stamp : Stamp
     """
     slope = span / 127
-    stored = np.full(difference.shape, 128, np.uint16)
-    for plane, into in zip(difference, stored, strict=True):  # most of a series lies outside the brain
-        if plane.any():
-            into[...] = np.clip(np.rint(plane / np.float32(slope)), -127, 127) + 128
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="DIFFERENCE",
         lut_explanation="Scan minus what the healthy model expects"
@@ -207,7 +210,7 @@ def parametric_map(
         unit={"HU": codes.UCUM.HounsfieldUnit, "SD": codes.UCUM.NoUnits}.get(unit, codes.UCUM.Percent),
         value_range=(0, 255),
         slope=slope,
-        intercept=-128 * slope,
+        intercept=-NO_STEP * slope,
     )
     return _finish(
         hd.pm.ParametricMap(
@@ -220,7 +223,9 @@ def parametric_map(
             software_versions=version("normct"),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
-            voi_lut_transformations=[hd.VOILUTTransformation(window_center=128, window_width=256)],
+            voi_lut_transformations=[
+                hd.VOILUTTransformation(window_center=NO_STEP, window_width=2 * NO_STEP)
+            ],
             content_label="NORMCT_OVERLAY",
             content_description=RESEARCH[:64],
             transfer_syntax_uid=JPEGLSLossless,

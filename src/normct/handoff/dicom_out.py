@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from normct.common.files import read_json
 from normct.common.volumes import extent
 from normct.handoff.planes import sample
@@ -59,8 +61,17 @@ def write_dicom(
     from normct.handoff import dicom_objects as objects
 
     box = extent(drawn["anomaly"].data) or (slice(0, 0),) * 3
-    marked = sample(drawn["marked"], instances, box, 0)
-    difference = sample(drawn["anomaly"], instances, box, 1)
+    shape = (len(instances), instances[0]["rows"], instances[0]["columns"])
+    marked = np.zeros(shape, np.uint8)
+    # the result's frames are taken as they come: the same stack in float32 would be 270 MB of a scan of thin slices
+    overlay = np.full(shape, objects.NO_STEP, np.uint16)
+    content = hashlib.sha256()
+    for where, plane in sample(drawn["marked"], instances, box, 0):
+        marked[where] = plane
+        content.update(repr(where).encode() + plane.tobytes())
+    for where, plane in sample(drawn["anomaly"], instances, box, 1):
+        overlay[where] = objects.steps(plane, settings.span)
+        content.update(overlay[where].tobytes())
     identity = (
         objects.read_identity(Path(settings.dicom_source), instances[0]["sop_instance"])
         if settings.dicom["copy_patient"] and settings.dicom_source
@@ -68,10 +79,6 @@ def write_dicom(
     )
     # the time of scoring, not of this job: a rebuild of the hand-off gives the same objects
     when = datetime.fromtimestamp(int(sources.maps.stat().st_mtime), UTC)
-    content = hashlib.sha256()
-    # as they lie in memory: a copy would be 300 MB of a scan of thin slices
-    for pixels in (marked, difference):
-        content.update(pixels.data.cast("B"))
     for part in (subject, private["series"], sorted(identity.items()), when.isoformat()):
         content.update(repr(part).encode())
     stamp = objects.Stamp(settings.dicom["uid_root"], content.hexdigest(), when)
@@ -79,8 +86,8 @@ def write_dicom(
     (folder / "dicom").mkdir()
     seg = objects.segmentation(datasets, marked, stamp)
     seg.save_as(folder / "dicom" / "findings_seg.dcm", enforce_file_format=True)
-    overlay = objects.parametric_map(datasets, difference, settings.span, settings.unit, stamp)
-    overlay.save_as(folder / "dicom" / "overlay_map.dcm", enforce_file_format=True)
+    parametric = objects.parametric_map(datasets, overlay, settings.span, settings.unit, stamp)
+    parametric.save_as(folder / "dicom" / "overlay_map.dcm", enforce_file_format=True)
     return [
         *words,
         f"dicom/findings_seg.dcm: DICOM SEG of the findings on the {len(instances)} source images",

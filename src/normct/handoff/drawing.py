@@ -14,7 +14,7 @@ from normct.common.files import read_json
 from normct.common.geometry import read_transform, resample
 from normct.common.slices import SliceStore
 from normct.common.volumes import Volume, read_volume, write_volume
-from normct.handoff.anomaly import atlas_map, native_box, native_map, read_residual
+from normct.handoff.anomaly import atlas_map, moved, native_box, native_map, read_residual
 from normct.handoff.findings import Finding, depth_map, find
 from normct.handoff.pictures import panes, thumbnail
 from normct.handoff.regions import brain_box
@@ -35,8 +35,7 @@ def native_mask(mask: Volume, ct: Volume) -> Volume:
     where = native_box(data.T > 0, mask.affine, ct.data.shape, ct.affine, np.eye(4))
     size = tuple(s.stop - s.start for s in where)
     if min(size) > 0:
-        affine = ct.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [s.start for s in where]
+        affine = moved(ct.affine, where)
         backwards = [2, 1, 0, 3]
         turned = Volume(data.T, mask.affine[:, backwards])
         result[where] = resample(turned, size[::-1], affine[:, backwards], order=0).data.T

@@ -6,6 +6,7 @@ has. World coordinates are the same in both, so every plane is sampled where it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -53,18 +54,32 @@ def _own_plane(
         return np.zeros(size, part.dtype)
     plane = part[(slice(None),) * across + (first[across],)]  # np.take would copy the volume
     plane = plane if row < column else plane.T
-    # a border of background takes what lies outside
-    places = [
-        np.clip(first[axis] + whole[axis, n] * np.arange(size[n]) + 1, 0, part.shape[axis] + 1)
+    result = np.zeros(size, part.dtype)
+    pairs = [
+        _overlap(int(first[axis]), int(whole[axis, n]), size[n], part.shape[axis])
         for n, axis in enumerate(axes)
     ]
-    return np.pad(plane, 1)[np.ix_(*places)]
+    result[tuple(into for into, _ in pairs)] = plane[tuple(taken for _, taken in pairs)]
+    return result
+
+
+def _overlap(first: int, step: int, size: int, length: int) -> tuple[slice, slice]:
+    """Return which of ``size`` pixels lie on an axis of ``length`` voxels, and on which of them.
+
+    The first pixel lies at ``first``, the next at ``first + step``; the step is 1 or -1.
+    """
+    low = max(0, -first if step > 0 else first - length + 1)
+    high = max(low, min(size, length - first if step > 0 else first + 1))
+    if low == high:
+        return slice(0), slice(0)
+    end = first + step * high
+    return slice(low, high), slice(first + step * low, None if end < 0 else end, step)
 
 
 def sample(
     volume: Volume, instances: list[dict[str, Any]], box: tuple[slice, ...], order: int
-) -> NDArray[Any]:
-    """Sample a volume at the pixels of each instance.
+) -> Iterator[tuple[tuple[int, slice, slice], NDArray[Any]]]:
+    """Sample a volume at the pixels of each instance, one after the other: a series holds a hundred million.
 
     Parameters
     ----------
@@ -77,13 +92,14 @@ def sample(
     order : int
         0 nearest neighbour (masks), 1 linear.
 
-    Returns
-    -------
-    ndarray
-        Shape (instances, rows, columns), type of the volume; 0 outside.
+    Yields
+    ------
+    where : tuple
+        Of a stack (instances, rows, columns), the part that the box can reach; all else is 0.
+    values : ndarray
+        Shape of that part, type of the volume.
     """
     rows, columns = instances[0]["rows"], instances[0]["columns"]
-    result = np.zeros((len(instances), rows, columns), volume.data.dtype)
     start, stop = (np.array([getattr(s, end) for s in box], float) for end in ("start", "stop"))
     part = volume.data[box]
     corners = np.stack(np.meshgrid(*zip(start - 1, stop, strict=True), indexing="ij"), -1).reshape(-1, 3)
@@ -100,9 +116,10 @@ def sample(
         if min(size) == 0:
             continue
         offset = index[:3, :2] @ low + index[:3, 3] - start
+        where = (number, slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])))
         found = _own_plane(part, index[:3, :2], offset, size[:2])
         if found is not None:
-            result[number, low[0] : high[0], low[1] : high[1]] = found
+            yield where, found
             continue
         # grid-constant: a plane on the volume's first slice is not lost to rounding
         plane = ndimage.affine_transform(
@@ -115,5 +132,4 @@ def sample(
             cval=0,
             prefilter=False,
         )
-        result[number, low[0] : high[0], low[1] : high[1]] = plane[..., 0]
-    return result
+        yield where, plane[..., 0]

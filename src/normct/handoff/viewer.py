@@ -7,13 +7,13 @@ is up.
 from __future__ import annotations
 
 import base64
-import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from zlib_ng import zlib_ng
 
 from normct.common.geometry import to_native
 from normct.common.nibabel_light import nibabel as nib
@@ -176,8 +176,8 @@ def cut(data: NDArray, affine: NDArray[np.float64], view: Frame) -> NDArray[np.f
     return np.stack(planes)
 
 
-def _deflate(array: NDArray, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
-    packer = zlib.compressobj(6, strategy=strategy)
+def _deflate(array: NDArray, strategy: int = zlib_ng.Z_DEFAULT_STRATEGY) -> str:
+    packer = zlib_ng.compressobj(6, strategy=strategy)
     return base64.b64encode(packer.compress(array.tobytes()) + packer.flush()).decode("ascii")
 
 
@@ -196,7 +196,7 @@ def pack(hu: NDArray[np.float32], difference: NDArray[np.float32], step: float) 
     values = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
     delta = np.diff(values, axis=-1, prepend=np.int16(0)).astype("<i2").view(np.uint8).reshape(-1, 2)
     signed = np.clip(np.rint(difference / step), -127, 127).astype(np.int8)
-    return {"ct": _deflate(np.ascontiguousarray(delta.T), zlib.Z_RLE), "map": _deflate(signed)}
+    return {"ct": _deflate(np.ascontiguousarray(delta.T), zlib_ng.Z_RLE), "map": _deflate(signed)}
 
 
 def pack_expected(
@@ -224,7 +224,7 @@ def pack_expected(
     low, step = span[0] - margin, (span[1] - span[0] + 2 * margin) / 254
     values = np.clip(np.rint((expected - low) / step), 0, 254).astype(np.uint8) + np.uint8(1)
     values = np.where(brain, values, np.uint8(0))
-    return _deflate(np.diff(values, axis=-1, prepend=np.uint8(0)), zlib.Z_RLE), {"low": low, "step": step}
+    return _deflate(np.diff(values, axis=-1, prepend=np.uint8(0)), zlib_ng.Z_RLE), {"low": low, "step": step}
 
 
 def pack_view(
