@@ -14,7 +14,7 @@ from normct.common.slices import GRID, SIZE, SliceStore
 from normct.common.volumes import Volume
 
 SLAB = 16
-"""Slices that are sampled together."""
+"""Slices that are sampled and filled in together."""
 COARSEST_MM = 1.0
 """Voxels of half of it or less are filled in between samples no further apart than this."""
 
@@ -142,24 +142,29 @@ def native_map(
         every = np.minimum(np.maximum(1, (COARSEST_MM / zooms + 1e-6).astype(int)), np.maximum(1, size - 1))
         coarse = moved(affine, where) @ np.diag([*every, 1])
         counts = tuple(int(n) for n in -(-(size - 1) // every) + 1)
-        part = np.zeros(counts, np.float32, order="F")
         source = Volume(values.transpose(2, 1, 0), atlas_affine)
-        # slab by slab, each in a box of its own: a head is round, and a third of its box is empty
         low, high = _reach(marked, np.linalg.inv(coarse) @ transform @ atlas_affine)
-        for first in range(0, counts[2], SLAB):
-            met = (low[:, 2] < first + SLAB) & (high[:, 2] > first)
+        # slab by slab, each in a box of its own: it stays in the cache, and a third of a round head's box is empty
+        for first in range(0, max(counts[2] - 1, 1), SLAB):
+            last = min(
+                first + SLAB, counts[2] - 1
+            )  # the next slab's first too: what lies between is filled in
+            met = (low[:, 2] <= last) & (high[:, 2] > first)
             if not met.any():
                 continue
+            part = np.zeros((*counts[:2], last + 1 - first), np.float32, order="F")
             start, stop = low[met].min(axis=0), high[met].max(axis=0)
-            start[2], stop[2] = first, first + SLAB
+            start[2], stop[2] = first, last + 1
             box = _slices(start, stop, counts)
-            grid = Volume(part[box], moved(coarse, box))
-            part[box] = to_native(source, grid, transform).data
-        for axis in range(3):
-            part = _refine(part, int(every[axis]), int(size[axis]), axis)
-        part /= np.float32(step)  # in place: a copy of a hundred million voxels costs more than the sum
-        np.rint(part, out=part)
-        np.multiply(part, np.float32(step), out=result[where])
+            here = (*box[:2], slice(None))
+            part[here] = to_native(source, Volume(part[here], moved(coarse, box)), transform).data
+            ahead = first * int(every[2])
+            wanted = (*size[:2], min(size[2] - ahead, (last - first) * every[2] + 1))
+            for axis in range(3):
+                part = _refine(part, int(every[axis]), int(wanted[axis]), axis)
+            part /= np.float32(step)  # in place: copies cost more than the sums
+            np.rint(part, out=part)
+            np.multiply(part, np.float32(step), out=result[where][..., ahead : ahead + part.shape[2]])
     return Volume(result, affine)
 
 

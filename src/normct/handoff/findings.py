@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,6 +89,33 @@ def depth_map(brain: NDArray[np.bool_]) -> NDArray[np.float32]:
     return depth
 
 
+def _connected(mask: NDArray[np.bool_]) -> Iterator[tuple[tuple[slice, ...], NDArray[np.bool_]]]:
+    """Yield the box of each connected region (26 neighbours), and which of the box's voxels are its own."""
+    # backwards, as the file lies in memory
+    labels, _ = ndimage.label(mask.T, np.ones((3, 3, 3)))
+    for number, backwards in enumerate(ndimage.find_objects(labels), 1):
+        yield backwards[::-1], number == labels[backwards].T
+
+
+def _regions(
+    over: NDArray[np.bool_], values: NDArray[np.float32]
+) -> Iterator[tuple[tuple[slice, ...], NDArray[np.bool_], bool]]:
+    """Yield box and voxels of each region of one sign, and whether that is positive.
+
+    Both signs are looked for at once, which takes half as long; where they touch, each is taken apart.
+    """
+    for where, inside in _connected(over):
+        dense = values[where] > 0
+        kinds = [kind for kind in (True, False) if (inside & (dense == kind)).any()]
+        if len(kinds) == 1:
+            yield where, inside, kinds[0]
+            continue
+        for kind in kinds:
+            for part, own in _connected(inside & (dense == kind)):
+                placed = (slice(p.start + w.start, p.stop + w.start) for p, w in zip(part, where, strict=True))
+                yield tuple(placed), own, kind
+
+
 def find(
     anomaly: Volume,
     brain: NDArray[np.bool_],
@@ -132,38 +160,34 @@ def find(
         return [], mask
     origin = np.array([s.start for s in spans])
     values_in, brain_in, mask_in = anomaly.data[spans], brain[spans], mask[spans]
-    for code, kind, sign in ((1, "hyperdense", 1.0), (2, "hypodense", -1.0)):
-        over = (values_in > threshold if sign > 0 else values_in < -threshold) & brain_in
-        # backwards, as the file lies in memory
-        labels, _ = ndimage.label(over.T, np.ones((3, 3, 3)))
-        for number, backwards in enumerate(ndimage.find_objects(labels), 1):
-            where = backwards[::-1]
-            inside = number == labels[backwards].T
-            ml = float(inside.sum()) * anomaly.voxel_ml
-            if ml < min_ml:
-                continue
-            mask_in[where][inside] = code
-            values = values_in[where]
-            start = np.array([s.start for s in where]) + origin
-            top = np.argmax(np.where(inside, values * sign, -np.inf))
-            peak = np.array(np.unravel_index(top, inside.shape))
-            voxels = np.argwhere(inside) + start
-            centre = (to_atlas @ anomaly.affine @ np.append(voxels.mean(axis=0), 1.0))[:3]
-            index = np.rint(voxels @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
-            index = np.clip(index, 0, np.array(depth.data.shape) - 1)
-            deep = float((depth.data[tuple(index.T)] > RIM_MM).sum()) * anomaly.voxel_ml
-            rim = deep < max(min_ml, 0.1 * ml)
-            entry = {
-                "kind": kind,
-                "volume_ml": round(ml, 2),
-                "mean": round(float(values[inside].mean()), 1),
-                "peak": round(float(values[tuple(peak)]), 1),
-                "side": regions.side(centre, box),
-                "region": regions.lobe(*regions.proportional(centre, box)),
-                "rim": rim,
-                "voxel": [int(v) for v in peak + start],
-                "box": [[int(v) for v in voxels.min(axis=0)], [int(v) for v in voxels.max(axis=0)]],
-            }
-            found.append(((rim, -float(np.abs(values[inside]).sum()) * anomaly.voxel_ml), entry))
+    over = (np.abs(values_in) > threshold) & brain_in
+    for where, inside, dense in _regions(over, values_in):
+        ml = float(inside.sum()) * anomaly.voxel_ml
+        if ml < min_ml:
+            continue
+        code, kind, sign = (1, "hyperdense", 1.0) if dense else (2, "hypodense", -1.0)
+        mask_in[where][inside] = code
+        values = values_in[where]
+        start = np.array([s.start for s in where]) + origin
+        top = np.argmax(np.where(inside, values * sign, -np.inf))
+        peak = np.array(np.unravel_index(top, inside.shape))
+        voxels = np.argwhere(inside) + start
+        centre = (to_atlas @ anomaly.affine @ np.append(voxels.mean(axis=0), 1.0))[:3]
+        index = np.rint(voxels @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+        index = np.clip(index, 0, np.array(depth.data.shape) - 1)
+        deep = float((depth.data[tuple(index.T)] > RIM_MM).sum()) * anomaly.voxel_ml
+        rim = deep < max(min_ml, 0.1 * ml)
+        entry = {
+            "kind": kind,
+            "volume_ml": round(ml, 2),
+            "mean": round(float(values[inside].mean()), 1),
+            "peak": round(float(values[tuple(peak)]), 1),
+            "side": regions.side(centre, box),
+            "region": regions.lobe(*regions.proportional(centre, box)),
+            "rim": rim,
+            "voxel": [int(v) for v in peak + start],
+            "box": [[int(v) for v in voxels.min(axis=0)], [int(v) for v in voxels.max(axis=0)]],
+        }
+        found.append(((rim, -float(np.abs(values[inside]).sum()) * anomaly.voxel_ml), entry))
     found.sort(key=lambda pair: pair[0])
     return [Finding(number, **entry) for number, (_, entry) in enumerate(found, 1)], mask
