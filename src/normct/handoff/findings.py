@@ -112,7 +112,9 @@ def _regions(
             continue
         for kind in kinds:
             for part, own in _connected(inside & (dense == kind)):
-                placed = (slice(p.start + w.start, p.stop + w.start) for p, w in zip(part, where, strict=True))
+                placed = (
+                    slice(p.start + w.start, p.stop + w.start) for p, w in zip(part, where, strict=True)
+                )
                 yield tuple(placed), own, kind
 
 
