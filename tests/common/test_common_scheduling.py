@@ -54,3 +54,63 @@ def test_timers_do_not_pile_up(tmp_path):
     """Where the first assertion fails, Snakemake was mended, and quieten can go."""
     assert run(tmp_path / "loud", False)[1] > JOBS / 2
     assert run(tmp_path / "quiet", True)[1] == 0
+
+
+COHORT = 300
+GATHERED = """
+import atexit
+from snakemake.io import _IOFile
+from normct.common.scheduling import look_up_inputs
+
+if config["look_up"]:
+    look_up_inputs()
+asked, equal = [0], _IOFile.__eq__
+
+def counted(self, other):
+    asked[0] += 1
+    return equal(self, other)
+
+_IOFile.__eq__ = counted
+atexit.register(lambda: print("asked:", asked[0], file=sys.stderr))
+
+rule all:
+    input: expand("scored/{i}", i=range(COHORT))
+
+rule atlas:
+    input: expand("scan/{i}", i=range(COHORT)), "scored/7" if config["cycle"] else []
+    output: "atlas"
+    shell: "touch {output}"
+
+rule scan:
+    output: "scan/{i}"
+    shell: "touch {output}"
+
+rule score:
+    input: "atlas", "scan/{i}"
+    output: "scored/{i}"
+    shell: "touch {output}"
+""".replace("COHORT", str(COHORT))
+
+
+def plan(folder: Path, look_up: bool, cycle: bool = False) -> tuple[int, str]:
+    """Plan a cohort that is scored with an atlas of itself; return how often two files were compared, and the words."""
+    folder.mkdir()
+    (folder / "Snakefile").write_text("import sys\n" + GATHERED, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--config", f"look_up={look_up}",
+         f"cycle={cycle}"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode != 0) == cycle, done.stderr
+    asked = [line for line in done.stderr.splitlines() if line.startswith("asked: ")]
+    return int(asked[-1].partition(": ")[2]), done.stdout + done.stderr
+
+
+def test_planning_does_not_grow_with_the_square_of_a_cohort(tmp_path):
+    """Where the first assertion fails, Snakemake was mended, and look_up_inputs can go."""
+    assert plan(tmp_path / "gone through", False)[0] > COHORT**2
+    assert plan(tmp_path / "looked up", True)[0] < COHORT**2 / 4
+
+
+def test_a_rule_that_needs_its_own_output_is_still_refused(tmp_path):
+    assert "Cyclic" in plan(tmp_path / "cycle", True, cycle=True)[1]

@@ -17,7 +17,7 @@ from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
 from normct.common.registry import FUSED, METHODS, STAGE1
 from normct.common.rules import growing, inspected, listed, of_each
-from normct.common.scheduling import quieten
+from normct.common.scheduling import look_up_inputs, quieten
 from normct.common.slurm_queue import watch
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
@@ -25,6 +25,7 @@ from normct.preprocess.skullstrip_engines import engine_faults
 # a large cohort's graph is millions of objects that live to the end: looking through them for cycles again and again
 # took a quarter of the time to plan it; `onstart` sets them apart and looks again
 gc.disable()
+look_up_inputs()
 
 try:
     validate_config(config, Path(workflow.basedir) / "workflow" / "schemas")
