@@ -70,9 +70,10 @@ def test_lesion_of_atlas_space_lands_on_its_own_voxels(grid, x, y, pitch):
     assert dice >= 0.9
 
 
-def test_fine_voxels_between_the_samples_lie_where_they_belong():
-    """Voxels of 0.4 mm are filled in from every second one: the lesion keeps its place and its edge."""
-    zooms, shape, centre = (0.4, 0.45, 0.8), (130, 121, 60), np.array([10.0, -20.0, 15.0])
+@pytest.mark.parametrize(("thickness", "slices"), [(0.8, 60), (0.4, 111)])
+def test_fine_voxels_between_the_samples_lie_where_they_belong(thickness, slices):
+    """Voxels of 0.4 mm are filled in from every second one, across slabs too: the lesion keeps its place and its edge."""
+    zooms, shape, centre = (0.4, 0.45, thickness), (130, 121, slices), np.array([10.0, -20.0, 15.0])
     turn = Rotation.from_euler("xyz", (14, -9, 20), degrees=True).as_matrix()
     points, affine = rigid(-8), np.eye(4)
     affine[:3, :3] = turn @ np.diag(zooms) @ np.diag([-1, 1, -1])

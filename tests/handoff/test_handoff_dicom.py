@@ -107,6 +107,16 @@ def test_rebuilding_gives_the_same_objects(case):
     assert "dicom/findings_seg.dcm" in (folder / "index.html").read_text("utf-8")
 
 
+def test_other_findings_are_other_objects(case, tmp_path):
+    """A PACS keeps the first of two objects of one UID."""
+    root, _, _ = case
+    shutil.copytree(root, tmp_path / "run")
+    main(arguments(tmp_path / "run", "sub-dcm", min_finding_ml=1e6))
+    path = "handoff/patients/sub-dcm/dicom/findings_seg.dcm"
+    one, other = pydicom.dcmread(root / path), pydicom.dcmread(tmp_path / "run" / path)
+    assert one.SOPInstanceUID != other.SOPInstanceUID and one.PixelData != other.PixelData
+
+
 def test_patient_module_is_copied_only_when_asked_for(case, tmp_path):
     root, _, source = case
     shutil.copytree(root, tmp_path / "run")

@@ -99,15 +99,23 @@ def test_real_tilted_head_is_sampled_on_its_own_28_images(tmp_path):
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAI", "PLS", "SAL"])
-def test_own_planes_of_the_volume_are_taken_as_they_are(codes, monkeypatch):
+@pytest.mark.parametrize("along", [(1, 0), (0, 1)])
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_own_planes_of_the_volume_are_taken_as_they_are(codes, along, signs, monkeypatch):
     """An untilted series: mirrored, turned, beyond the volume; the same as by interpolation."""
-    affine = native_grid((30, 34, 12), (1.5, 1.5, 4.0), codes)
-    volume = Volume(np.random.default_rng(0).random((30, 34, 12)).astype(np.float32), affine)
+    shape = (30, 34, 12)
+    affine = native_grid(shape, (1.5, 1.5, 4.0), codes)
+    volume = Volume(np.random.default_rng(0).random(shape).astype(np.float32), affine)
     lps = np.diag([-1.0, -1.0, 1.0])
-    row, column = (lps @ affine[:3, axis] / volume.zooms[axis] for axis in (1, 0))
+    # along a row of pixels, and along a column
+    row, column = (s * lps @ affine[:3, a] / volume.zooms[a] for s, a in zip(signs, along, strict=True))
+    first = {0: -3, 1: 2}
+    for sign, axis in zip(signs, along, strict=True):
+        if sign < 0:
+            first[axis] = shape[axis] - 1 - first[axis]
     planes = [
         {
-            "position": list(lps @ (affine @ [-3, 2, k, 1])[:3]),
+            "position": list(lps @ (affine @ [first[0], first[1], k, 1])[:3]),
             "orientation": [*row, *column],
             "spacing": [1.5, 1.5],
             "rows": 36,
@@ -115,9 +123,11 @@ def test_own_planes_of_the_volume_are_taken_as_they_are(codes, monkeypatch):
         }
         for k in (-1, 0, 5, 11, 12)
     ]
-    whole = tuple(slice(0, n) for n in volume.data.shape)
+    whole = tuple(slice(0, n) for n in shape)
     taken = stack(volume, planes, whole, 1)
-    np.testing.assert_array_equal(taken[2, 3:33, :28], volume.data[:30, 2:30, 5])
-    assert not taken[0].any() and not taken[4].any() and not taken[:, :3].any()
+    assert not taken[0].any() and not taken[4].any() and taken[2].any()
+    if along == (1, 0) and signs == (1, 1):
+        np.testing.assert_array_equal(taken[2, 3:33, :28], volume.data[:30, 2:30, 5])
+        assert not taken[:, :3].any()
     monkeypatch.setattr("normct.handoff.planes.OWN_PLANE", -1.0)
     np.testing.assert_allclose(taken, stack(volume, planes, whole, 1), atol=1e-5)

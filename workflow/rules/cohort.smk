@@ -1,5 +1,7 @@
 """Scans as they come, NIfTI or DICOM, to int16 HU on their own grid."""
 
+import shlex
+
 from normct.cohort.dicom_folder import folder_stamp
 from normct.cohort.faults import readable
 from normct.cohort.participants import digest, write_participants

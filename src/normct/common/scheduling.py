@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 from snakemake.iocontainers import InputFiles
@@ -14,7 +15,13 @@ DEFAULT_LIMIT = (100, 1)
 LONG = 100
 """Files of an input from which on they are looked up, not gone through."""
 # by identity, for a list of inputs hashes as all of its files do
-_known: dict[int, tuple[Any, frozenset[Any]]] = {}
+_known: dict[int, tuple[Any, int, frozenset[Any]]] = {}
+
+
+def _forget(key: int, reference: Any) -> None:
+    """Forget an input that is no more, unless another one has taken its place."""
+    if _known.get(key, (None,))[0] is reference:
+        del _known[key]
 
 
 def look_up_inputs() -> None:
@@ -27,10 +34,11 @@ def look_up_inputs() -> None:
     def contains(self: InputFiles, file: object) -> bool:
         if len(self) < LONG:
             return list.__contains__(self, file)
-        reference, files = _known.get(id(self), (None, frozenset()))
-        if reference is None or reference() is not self or len(files) != len(self):
+        reference, length, files = _known.get(id(self), (None, 0, frozenset()))
+        if reference is None or reference() is not self or length != len(self):
             files = frozenset(self)
-            _known[id(self)] = weakref.ref(self), files
+            gone = partial(_forget, id(self))
+            _known[id(self)] = weakref.ref(self, gone), len(self), files
         return file in files
 
     InputFiles.__contains__ = contains

@@ -79,7 +79,14 @@ def write_dicom(
     )
     # the time of scoring, not of this job: a rebuild of the hand-off gives the same objects
     when = datetime.fromtimestamp(int(sources.maps.stat().st_mtime), UTC)
-    for part in (subject, private["series"], sorted(identity.items()), when.isoformat()):
+    for part in (
+        subject,
+        settings.span,
+        settings.unit,
+        private["series"],
+        sorted(identity.items()),
+        when.isoformat(),
+    ):
         content.update(repr(part).encode())
     stamp = objects.Stamp(settings.dicom["uid_root"], content.hexdigest(), when)
     datasets = objects.source_datasets(private, subject, identity)
