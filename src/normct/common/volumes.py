@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +58,17 @@ def box_of(mask: NDArray, margin: int = 0) -> tuple[slice, slice, slice]:
     return x, y, z
 
 
+def moved(affine: NDArray[np.float64], box: Sequence[slice]) -> NDArray[np.float64]:
+    """Return the affine of a part of a grid, shape (4, 4)."""
+    result = affine.copy()
+    result[:3, 3] += affine[:3, :3] @ [s.start for s in box]
+    return result
+
+
 def crop(volume: Volume, mask: NDArray, margin: int = 8) -> Volume:
     """Cut ``volume`` to the box of ``mask`` plus a margin in voxels."""
     box = box_of(mask, margin)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    return Volume(volume.data[box], affine)
+    return Volume(volume.data[box], moved(volume.affine, box))
 
 
 def extent(mask: NDArray) -> tuple[slice, ...] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from normct.common.geometry import to_native
 from normct.common.slices import GRID, SIZE, SliceStore
-from normct.common.volumes import Volume
+from normct.common.volumes import Volume, moved
 
 SLAB = 16
 """Slices that are sampled and filled in together."""
@@ -124,7 +124,7 @@ def native_map(
     transform : ndarray
         Shape (4, 4), atlas point to native point (:func:`normct.common.geometry.read_transform`).
     inside : ndarray, optional
-        Boolean, same shape: the part to carry, and what lies around it in its box; all that is not 0.
+        Boolean, same shape: the part to carry, and at least one voxel around it; all that is not 0.
     step : float
         Values are rounded to multiples of it, so that noise does not bloat the file.
 
@@ -146,9 +146,8 @@ def native_map(
         low, high = _reach(marked, np.linalg.inv(coarse) @ transform @ atlas_affine)
         # slab by slab, each in a box of its own: it stays in the cache, and a third of a round head's box is empty
         for first in range(0, max(counts[2] - 1, 1), SLAB):
-            last = min(
-                first + SLAB, counts[2] - 1
-            )  # the next slab's first too: what lies between is filled in
+            # the next slab's first slice too: what lies between is filled in
+            last = min(first + SLAB, counts[2] - 1)
             met = (low[:, 2] <= last) & (high[:, 2] > first)
             if not met.any():
                 continue
@@ -223,10 +222,3 @@ def _slices(low: NDArray[np.intp], high: NDArray[np.intp], shape: Sequence[int])
     low = np.clip(low, 0, shape)
     high = np.clip(high, low, shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-
-
-def moved(affine: NDArray[np.float64], box: Sequence[slice]) -> NDArray[np.float64]:
-    """Return the affine of a part of a grid, shape (4, 4)."""
-    result = affine.copy()
-    result[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    return result

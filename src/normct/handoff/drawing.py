@@ -13,8 +13,8 @@ from normct.common.errors import DataFault
 from normct.common.files import read_json
 from normct.common.geometry import read_transform, resample
 from normct.common.slices import SliceStore
-from normct.common.volumes import Volume, read_volume, write_volume
-from normct.handoff.anomaly import atlas_map, moved, native_box, native_map, read_residual
+from normct.common.volumes import Volume, moved, read_volume, write_volume
+from normct.handoff.anomaly import atlas_map, native_box, native_map, read_residual
 from normct.handoff.findings import Finding, depth_map, find
 from normct.handoff.pictures import panes, thumbnail
 from normct.handoff.regions import brain_box

@@ -15,7 +15,7 @@ from scipy import ndimage
 from normct.common import cli, geometry
 from normct.common.files import read_json
 from normct.common.nibabel_light import nibabel as nib
-from normct.common.volumes import Volume, read_volume, write_volume
+from normct.common.volumes import Volume, moved, read_volume, write_volume
 
 AIR_HU, MAX_HU = -1024, 3071
 """Limits of a 12-bit CT; padding such as -3024 lies below and is clamped to air."""
@@ -56,9 +56,7 @@ def crop_to_body(volume: Volume, margin_mm: float = 10.0) -> Volume:
             ndimage.find_objects(labels)[largest - 1], step, margin, volume.data.shape, strict=True
         )
     )
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ np.array([s.start for s in box], float)
-    return Volume(volume.data[box], affine)
+    return Volume(volume.data[box], moved(volume.affine, box))
 
 
 def _orthogonal_grid(volume: Volume, spacing: float) -> tuple[tuple[int, ...], NDArray[np.float64]]:
