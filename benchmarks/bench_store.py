@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,22 @@ SIZES = (100, 1_000, 10_000)
 SLICES = 4
 
 
-def simulated(subject: str) -> SliceStore:
+def simulated() -> SliceStore:
     """A scan of which :data:`SLICES` slices hold brain."""
     brain = np.zeros((155, 240, 240), bool)
     mask = np.zeros((155, 128, 128), bool)
     brain[70 : 70 + SLICES, 60:180, 60:180] = True
     mask[70 : 70 + SLICES, 32:96, 32:96] = True
     image = (mask * np.float16(0.4)).astype(np.float16)
-    return SliceStore(subject, image, mask, brain, np.zeros_like(brain), mask.any(axis=(1, 2)), False)
+    return SliceStore("", image, mask, brain, np.zeros_like(brain), mask.any(axis=(1, 2)), False)
 
 
 def pack(folder: Path, n: int) -> tuple[float, float]:
     """Return CPU seconds and peak MB of packing ``n`` volumes."""
-    plan = []
+    plan, store = [], simulated()
     for i in range(n):
         name = f"sub-{i:06d}"
-        write_slices(folder / f"{name}.npz", simulated(name))
+        write_slices(folder / f"{name}.npz", replace(store, participant_id=name))
         role = "train" if i % 5 else "stop"
         plan.append(
             {"participant_id": name, "patient": name, "role": role, "slices": str(folder / f"{name}.npz")}

@@ -4,11 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import SplineTransformer
 
 from normct.evaluate import sentences_beyond
-from normct.evaluate.confound import leaks, left_out_r2
+from normct.evaluate.confound import leaks
 from normct.evaluate.data import accepted_test, read_cohort, read_volume_scores
+from normct.evaluate.left_out import KNOTS, LeftOut
 from normct.evaluate.tables import read_csv
 
 
@@ -18,18 +23,35 @@ def test_r2_of_a_score_that_is_position_and_of_one_that_is_not():
     curve = np.sin(z / 15)
     noise = rng.standard_normal((600, 2))
     mixed = curve / curve.std() + noise[:, 0]  # half of the variance
-    found = left_out_r2(z, np.stack([curve, mixed, noise[:, 1], np.ones(600)], axis=1), patient)
-    assert found[0] > 0.98
-    assert found[1] == pytest.approx(0.5, abs=0.08)
-    assert abs(found[2]) < 0.05
-    assert np.isnan(found[3])  # a constant has no variance to explain
+    spline = LeftOut(z, patient)
+    assert spline.r2(curve) > 0.98
+    assert spline.r2(mixed) == pytest.approx(0.5, abs=0.08)
+    assert abs(spline.r2(noise[:, 1])) < 0.05
+    assert np.isnan(spline.r2(np.full(600, 0.1)))  # a constant has no variance to explain
 
 
 def test_r2_is_of_patients_left_out():
     """A score that follows position in opposite ways in two patients is not explained by it."""
     z, patient = np.tile(np.arange(80.0), 2), np.repeat([0, 1], 80)
-    values = np.where(patient == 0, z, -z)[:, None]
-    assert left_out_r2(z, values, patient)[0] < 0
+    assert LeftOut(z, patient).r2(np.where(patient == 0, z, -z)) < 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_r2_is_that_of_refitting_without_each_patient(seed):
+    """Sums with a patient's own taken off are scikit-learn's fit without the patient, ends of the knots included."""
+    rng = np.random.default_rng(seed)
+    patient = rng.permutation(np.repeat(np.arange(7), rng.integers(20, 60, 7)))
+    at = rng.uniform(20, 100, len(patient)) + 5 * patient  # first and last slice are one patient's alone
+    values = np.sin(at / 15) + 0.3 * rng.standard_normal(len(at)) + 40
+    model = make_pipeline(
+        SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant"), LinearRegression()
+    )
+    error = total = 0.0
+    for fit, test in LeaveOneGroupOut().split(values, groups=patient):
+        model.fit(at[fit, None], values[fit])
+        error += ((values[test] - model.predict(at[test, None])) ** 2).sum()
+        total += ((values[test] - values[fit].mean()) ** 2).sum()
+    assert LeftOut(at, patient).r2(values) == pytest.approx(1 - error / total, abs=1e-9)
 
 
 def test_scanners_against_sklearn_and_scipy(collected, evaluated):
@@ -39,7 +61,7 @@ def test_scanners_against_sklearn_and_scipy(collected, evaluated):
     healthy = (volumes.units["group"] == "healthy").to_numpy()
     scanner = dict(zip(scans["participant_id"], scans["scanner"], strict=True))
     own = np.array([scanner[s] == "A" for s in volumes.units["participant_id"]])[healthy]
-    values = volumes.matrix[healthy, volumes.columns.index(("vae_kl", "calibrated", "0"))]
+    values = volumes.values(volumes.columns.index(("vae_kl", "calibrated", "0")))[healthy]
     row = table.query("check == 'scanner' and method == 'vae_kl' and score == 'calibrated'").iloc[0]
     assert row["value"] == pytest.approx(roc_auc_score(own, values))
     assert row["p_value"] == pytest.approx(mannwhitneyu(values[own], values[~own]).pvalue, rel=1e-5)

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from conftest import collect_all, run_all
 from normct.common.registry import PROTOCOLS, label
 from normct.evaluate import detection
-from normct.evaluate.data import Scores, ordered, read_cohort
+from normct.evaluate.data import of_matrix, ordered, read_cohort
 from normct.evaluate.display_compare import RIVALS, paired_table
 from normct.evaluate.operating import operating_points, threshold_at
 from normct.evaluate.sentences import signed
@@ -227,7 +227,7 @@ def test_operating_points_by_hand():
     healthy = {"vae_kl": {"thesis": {"0": [float(i) for i in range(1, 11)]}}}
     units = pd.DataFrame({"group": ["abnormal"] * 4 + ["healthy"] * 5})
     matrix = np.array([[9.5], [9.0], [20.0], [1.0], [1.0], [2.0], [9.2], [3.0], [9.0]])
-    points = operating_points(Scores(units, [("vae_kl", "thesis", "0")], matrix), healthy, [0.9, 0.95])
+    points = operating_points(of_matrix(units, [("vae_kl", "thesis", "0")], matrix), healthy, [0.9, 0.95])
     first = points.iloc[0]
     assert first["threshold"] == 9.0  # 9 of 10 do not exceed it
     assert first["sensitivity"] == 0.5
@@ -240,7 +240,7 @@ def test_operating_points_by_hand():
 
 def test_operating_points_without_calibration():
     units = pd.DataFrame({"group": ["abnormal", "healthy"]})
-    points = operating_points(Scores(units, [("cevae", "thesis", "0")], np.ones((2, 1))), {}, [0.9])
+    points = operating_points(of_matrix(units, [("cevae", "thesis", "0")], np.ones((2, 1))), {}, [0.9])
     assert np.isnan(points["sensitivity"].iloc[0])
     assert "no healthy calibration scan" in points["reason"].iloc[0]
 

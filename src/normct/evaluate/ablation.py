@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from normct.common.cli import run
 from normct.common.registry import PROTOCOLS
@@ -47,17 +48,19 @@ def mixed(scores: Scores) -> Scores:
     Scores of scans are means over their usable slices and so mix alike.
     """
     place = {column: i for i, column in enumerate(scores.columns)}
-    columns, values = [], []
+    columns, parts = [], []
     for method, score, seed in scores.columns:
         if score != "head" or seed == "all":
             continue
-        s_c = scores.matrix[:, place[method, "head", seed]]
-        s_r = scores.matrix[:, place[method, "residual", seed]]
         for weight in LAMBDAS:
             columns.append((method, f"{weight:.1f}", seed))
-            values.append((1 - weight) * s_c + weight * s_r)
-    matrix = np.stack(values, axis=1) if values else np.zeros((len(scores.units), 0))
-    return Scores(scores.units, columns, matrix)
+            parts.append((weight, place[method, "head", seed], place[method, "residual", seed]))
+
+    def read(index: int) -> NDArray[np.float64]:
+        weight, head, residual = parts[index]
+        return (1 - weight) * scores.values(head) + weight * scores.values(residual)
+
+    return Scores(scores.units, columns, read)
 
 
 def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dict[str, Any]) -> pd.DataFrame:

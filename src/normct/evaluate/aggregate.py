@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from normct.common.registry import TRIVIAL
 from normct.evaluate import protocols as pr
 from normct.evaluate.data import Scores
-from normct.evaluate.metrics import interval, mean_sd, point, prevalences, resampled
+from normct.evaluate.metrics import Counts, interval, mean_sd, point, prevalences, resampled
 
 Key = tuple[str, str, str]
 """Method, score, and ``single`` (one row a seed, averaged) or ``ensemble`` (the seeds' own mean score)."""
@@ -54,10 +54,9 @@ def membership(seed: str) -> str:
 
 
 def score_column(
-    scores: Scores, classes: NDArray[np.int8], column: int, reason: str
+    values: NDArray[np.float64], classes: NDArray[np.int8], reason: str
 ) -> tuple[dict[str, Any], NDArray[np.bool_]]:
-    """Return the metrics of one column, and which units they rest on."""
-    values = scores.matrix[:, column]
+    """Return the metrics of one column's values, and which units they rest on."""
     known = ~np.isnan(values)
     keep = (classes != pr.LEFT_OUT) & known
     positive = classes == pr.POSITIVE
@@ -85,7 +84,7 @@ def score_column(
 
 
 def evaluate_protocol(
-    scores: Scores, classes: NDArray[np.int8], name: str, strata: pr.Strata, counts: NDArray[np.float32]
+    scores: Scores, classes: NDArray[np.int8], name: str, strata: pr.Strata, counts: Counts
 ) -> tuple[list[dict[str, Any]], dict[Key, Draws]]:
     """Score every column under one protocol.
 
@@ -103,11 +102,12 @@ def evaluate_protocol(
     seeds: dict[Key, list[tuple[NDArray[np.float64], ...]]] = {}
     patient = strata.code(scores.units) if len(scores.units) else np.zeros(0, np.intp)
     for index, (method, score, seed) in enumerate(scores.columns):
-        row, keep = score_column(scores, classes, index, reason)
+        values = scores.values(index)
+        row, keep = score_column(values, classes, reason)
         rows.append({"method": method, "score": score, "seed": seed, **row})
         if not np.isnan(row["auroc"]) and len(counts):
             positive = classes[keep] == pr.POSITIVE
-            auroc, aupr = resampled(scores.matrix[keep, index], positive, patient[keep], counts)
+            auroc, aupr = resampled(values[keep], positive, patient[keep], counts)
             drawn = (auroc, aupr, aupr_gain(aupr, prevalences(positive, patient[keep], counts)))
             seeds.setdefault((method, score, membership(seed)), []).append(drawn)
     samples = {

@@ -3,14 +3,15 @@
 ``scans.parquet``: a row a scan of the cohort. ``slices.parquet``: a row a slice of the accepted test scans, all 155
 of each, a column a score, named ``method/score/seed``; null where a scan has no such score. ``volumes.parquet``: a
 row a test scan and score. Numbers are what the scans' own files hold, bit for bit.
+
+Some hundred scans are held at a time, so memory does not grow with the cohort but for a row a scan.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from normct.evaluate.data import (
 
 log = logging.getLogger(__name__)
 GROUP = 256
-"""Scans a row group: what is there twice, as read and as written, at any time."""
+"""Scans a row group: all that is in memory at any time."""
 UNIT = {"z": pa.int16(), "brain_pixels": pa.int32(), "lesion_pixels": pa.int32(), "usable": pa.bool_()}
 VOLUME = {name: pa.string() for name in ("participant_id", *KEY)} | {
     "value": pa.float64(),
@@ -53,6 +54,12 @@ class Block:
     facts: dict[str, NDArray]
     columns: dict[Column, int]
     matrix: NDArray[np.float64]
+
+
+def _verdict(quality: dict[str, Any]) -> tuple[str, str, float | None]:
+    """Return what the tables keep of ``quality.json``: verdict, reasons in one sentence, slice thickness in mm."""
+    thickness = quality.get("measures", {}).get("slice_thickness_mm")
+    return quality["verdict"], " ".join(quality.get("reasons", [])), thickness
 
 
 def read_scans(participants: str | Path, preprocess: str | Path, imports: str | Path) -> pd.DataFrame:
@@ -77,13 +84,14 @@ def read_scans(participants: str | Path, preprocess: str | Path, imports: str | 
             table[name] = "n/a"
     unnamed = table["patient"].isin(["", "n/a"])
     table.loc[unnamed, "patient"] = table.loc[unnamed, "participant_id"]
-    records = [read_json(Path(preprocess) / sub / "quality.json") for sub in table["participant_id"]]
-    table["verdict"] = [record["verdict"] for record in records]
-    table["reasons"] = [" ".join(record.get("reasons", [])) for record in records]
-    thickness = [record.get("measures", {}).get("slice_thickness_mm") for record in records]
-    table["slice_thickness_mm"] = np.array(thickness, np.float64)  # None becomes NaN
-    sources = [read_json(Path(imports) / sub / "import.json") for sub in table["participant_id"]]
-    table["sha256"] = [str(source["sha256"]) if source.get("sha256") else None for source in sources]
+    facts = (_verdict(read_json(Path(preprocess) / sub / "quality.json")) for sub in table["participant_id"])
+    verdicts = pd.DataFrame(facts, columns=["verdict", "reasons", "slice_thickness_mm"])
+    verdicts["slice_thickness_mm"] = verdicts["slice_thickness_mm"].astype(np.float64)  # None becomes NaN
+    table = pd.concat([table, verdicts], axis=1)
+    table["sha256"] = [
+        read_json(Path(imports) / sub / "import.json").get("sha256") or None
+        for sub in table["participant_id"]
+    ]
     return table
 
 
@@ -110,19 +118,6 @@ def read_block(path: Path) -> Block | None:
     )
 
 
-def read_blocks(folder: Path, subjects: Iterable[str]) -> deque[Block]:
-    """Read the slices of scans, those without any left out."""
-    blocks: deque[Block] = deque()
-    seen: dict[tuple[Column, ...], dict[Column, int]] = {}
-    for sub in subjects:
-        block = read_block(folder / f"{sub}.parquet")
-        if block is not None:
-            # scans have the same columns: their names are kept once
-            columns = seen.setdefault(tuple(block.columns), block.columns)
-            blocks.append(replace(block, columns=columns))
-    return blocks
-
-
 def _values(blocks: list[Block], column: Column) -> pa.Array:
     """Return one column of some scans, null where a scan has no such score (NaN is a score of its own)."""
     size = sum(len(block.matrix) for block in blocks)
@@ -135,41 +130,73 @@ def _values(blocks: list[Block], column: Column) -> pa.Array:
     return pa.array(values, mask=missing)
 
 
-def write_blocks(path: Path, blocks: deque[Block]) -> list[Column]:
-    """Write ``slices.parquet`` and return its columns; ``blocks`` is emptied, so that nothing is kept twice."""
-    columns = ordered(column for block in blocks for column in block.columns)
+def _groups(subjects: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (subjects[start : start + GROUP] for start in range(0, len(subjects), GROUP))
+
+
+def _write_slices(path: Path, folder: Path, subjects: Sequence[str], columns: list[Column]) -> list[Column]:
+    """Write the slices of scans with these columns, and return the columns that the scans have."""
     names = [column_name(column) for column in columns]
     schema = pa.schema(
         [("participant_id", pa.string()), *UNIT.items(), *((name, pa.float64()) for name in names)]
     )
+    found: set[Column] = set()
     # scores hardly repeat, so a dictionary of them would only cost time
-    with (
-        atomic(path) as part,
-        pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=["participant_id"]) as writer,
-    ):
-        while blocks:
-            some = [blocks.popleft() for _ in range(min(GROUP, len(blocks)))]
-            arrays = [pa.array(np.repeat([b.participant_id for b in some], [len(b.matrix) for b in some]))]
-            arrays += [
-                pa.array(np.concatenate([b.facts[name] for b in some]), kind) for name, kind in UNIT.items()
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["participant_id"]) as writer:
+        for group in _groups(subjects):
+            read = (read_block(folder / f"{sub}.parquet") for sub in group)
+            blocks = [block for block in read if block is not None]
+            if not blocks:
+                continue
+            found.update(column for block in blocks for column in block.columns)
+            units = [pa.array(np.repeat([b.participant_id for b in blocks], [len(b.matrix) for b in blocks]))]
+            units += [
+                pa.array(np.concatenate([b.facts[name] for b in blocks]), kind) for name, kind in UNIT.items()
             ]
-            arrays += [_values(some, column) for column in columns]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-    return columns
+            values = (_values(blocks, column) for column in columns)
+            writer.write_table(pa.Table.from_arrays([*units, *values], schema=schema))
+    return ordered(found)
 
 
-def read_volumes(folder: Path, subjects: Iterable[str]) -> pa.Table:
-    """Read ``R/score/subjects/<sub>.json`` of scans: a row a scan and score, null for what is unknown."""
-    rows: dict[str, list[Any]] = {name: [] for name in VOLUME}
+def write_slices(path: Path, folder: Path, subjects: Sequence[str]) -> list[Column]:
+    """Write ``slices.parquet`` and return its columns.
+
+    Parameters
+    ----------
+    path : Path
+    folder : Path
+        ``R/score/subjects``, with ``<sub>.parquet``.
+    subjects : sequence of str
+        Test scans; those without any slice are left out.
+    """
+    columns: list[Column] = []
     for sub in subjects:
-        for entry in read_json(folder / f"{sub}.json").get("volumes", []):
-            rows["participant_id"].append(sub)
-            for name in KEY:
-                rows[name].append(str(entry[name]))
-            for name in ("value", "uncertainty"):
-                rows[name].append(None if entry.get(name) is None else float(entry[name]))
-            rows["uncertainty_of"].append(entry.get("uncertainty_of") or "")
-    return pa.table(rows, schema=pa.schema(VOLUME.items()))
+        if (block := read_block(folder / f"{sub}.parquet")) is not None:
+            columns = ordered(block.columns)
+            break
+    with atomic(path) as part:
+        found = _write_slices(part, folder, subjects, columns)
+        if found != columns:  # scans differ in what they have, which is seldom
+            _write_slices(part, folder, subjects, found)
+    return found
+
+
+def read_volumes(folder: Path, subjects: Sequence[str]) -> pa.Table:
+    """Read ``R/score/subjects/<sub>.json`` of scans: a row a scan and score, null for what is unknown."""
+    schema = pa.schema(VOLUME.items())
+    tables = [schema.empty_table()]
+    for group in _groups(subjects):
+        rows: dict[str, list[Any]] = {name: [] for name in VOLUME}
+        for sub in group:
+            for entry in read_json(folder / f"{sub}.json").get("volumes", []):
+                rows["participant_id"].append(sub)
+                for name in KEY:
+                    rows[name].append(str(entry[name]))
+                for name in ("value", "uncertainty"):
+                    rows[name].append(None if entry.get(name) is None else float(entry[name]))
+                rows["uncertainty_of"].append(entry.get("uncertainty_of") or "")
+        tables.append(pa.table(rows, schema=schema))
+    return pa.concat_tables(tables)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -182,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
     subjects = list(accepted_test(scans)["participant_id"])
     with atomic(args.out / VOLUMES) as part:
         pq.write_table(read_volumes(args.scores, subjects), part, compression="zstd")
-    columns = write_blocks(args.out / SLICES, read_blocks(args.scores, subjects))
+    columns = write_slices(args.out / SLICES, args.scores, subjects)
     log.info("%d scans, %d of them tested, %d slice scores", len(scans), len(subjects), len(columns))
 
 

@@ -19,56 +19,18 @@ from normct.common.cli import run
 from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
-from normct.evaluate.metrics import draw_patients, interval, resampled
+from normct.evaluate.left_out import LeftOut
+from normct.evaluate.metrics import Counts, draw_patients, interval, resampled
 from normct.evaluate.strata import is_main, main_columns, numbers
 from normct.evaluate.tables import write_csv
 
 log = logging.getLogger(__name__)
-KNOTS = 6
-"""Of the cubic spline: a curve over the head's 155 slices, not over single ones."""
 FEW = 2
 """Scans on either side below which two groups are not compared."""
 _COLUMNS = [
     *("check", "detail", "method", "score", "n_seeds", "value", "value_low", "value_high", "p_value"),
     *("n_group", "n_others", "reason"),
 ]
-
-
-def left_out_r2(
-    at: NDArray[np.float64], values: NDArray[np.float64], patient: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Return the share of each column's variance that a spline explains in patients it was not fitted on.
-
-    Parameters
-    ----------
-    at : ndarray
-        Shape (slices,): position or brain area.
-    values : ndarray
-        Shape (slices, columns): scores of healthy slices.
-    patient : ndarray of int
-        Shape (slices,): each in turn is left out.
-
-    Returns
-    -------
-    ndarray
-        Shape (columns,). Compared with predicting the other patients' mean, so it is below 0 where the spline
-        predicts worse than that.
-    """
-    from sklearn.linear_model import LinearRegression
-    from sklearn.model_selection import LeaveOneGroupOut
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import SplineTransformer
-
-    model = make_pipeline(
-        SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant"), LinearRegression()
-    )
-    error, total = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    for fit, test in LeaveOneGroupOut().split(values, groups=patient):
-        model.fit(at[fit, None], values[fit])
-        error += ((values[test] - model.predict(at[test, None])) ** 2).sum(axis=0)
-        total += ((values[test] - values[fit].mean(axis=0)) ** 2).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, 1 - error / total, np.nan)
 
 
 def _over_seeds(
@@ -94,13 +56,20 @@ def explained(slices: Scores) -> list[dict[str, Any]]:
     healthy = (units["group"] == "healthy").to_numpy(bool) if len(units) else np.zeros(0, bool)
     names = units["patient"].to_numpy(str)[healthy] if len(units) else np.zeros(0, str)
     patient = np.unique(names, return_inverse=True)[1].astype(np.intp)
-    n_patients, matrix = len(np.unique(patient)), slices.matrix[healthy]
-    complete = ~np.isnan(matrix).any(axis=0)
-    for check, name in (("position_r2", "z"), ("area_r2", "brain_pixels")):
-        found = np.full(len(slices.columns), np.nan)
-        if n_patients > 1 and complete.any():
-            at = units[name].to_numpy(np.float64)[healthy]
-            found[complete] = left_out_r2(at, matrix[:, complete], patient)
+    n_patients = len(np.unique(patient))
+    checks = {"position_r2": "z", "area_r2": "brain_pixels"} if n_patients > 1 else {}
+    splines = {
+        check: LeftOut(units[name].to_numpy(np.float64)[healthy], patient) for check, name in checks.items()
+    }
+    complete = np.ones(len(slices.columns), bool)
+    explained_by = {check: np.full(len(slices.columns), np.nan) for check in ("position_r2", "area_r2")}
+    for i in range(len(slices.columns)):
+        values = slices.values(i)[healthy]
+        complete[i] = not np.isnan(values).any()
+        if complete[i]:
+            for check, spline in splines.items():
+                explained_by[check][i] = spline.r2(values)
+    for check, found in explained_by.items():
         for row, members in _over_seeds(slices, found):
             reason = "" if complete[members].all() else "not every slice has this score"
             reason = reason if n_patients > 1 else "fewer than two healthy test patients"
@@ -114,7 +83,7 @@ def tell_apart(
     inside: NDArray[np.bool_],
     keep: NDArray[np.bool_],
     strata: pr.Strata,
-    counts: NDArray[np.float32],
+    counts: Counts,
 ) -> Iterator[dict[str, Any]]:
     """Yield how well each score tells scans ``inside`` a group from the others of ``keep``: AUROC, interval, p.
 
@@ -126,13 +95,14 @@ def tell_apart(
     values = np.full(len(scores.columns), np.nan)
     low, high, p = values.copy(), values.copy(), values.copy()
     for index in range(len(scores.columns)):
-        known = keep & ~np.isnan(scores.matrix[:, index])
-        own, others = scores.matrix[known & inside, index], scores.matrix[known & ~inside, index]
+        found = scores.values(index)
+        known = keep & ~np.isnan(found)
+        own, others = found[known & inside], found[known & ~inside]
         if min(len(own), len(others)) < FEW:
             continue
         test = mannwhitneyu(own, others)
         values[index], p[index] = test.statistic / (len(own) * len(others)), test.pvalue
-        sample = resampled(scores.matrix[known, index], inside[known], code[known], counts)[0]
+        sample = resampled(found[known], inside[known], code[known], counts)[0]
         low[index], high[index] = interval(sample)
     for row, members in _over_seeds(scores, values):
         row |= {"value_low": float(low[members].min()), "value_high": float(high[members].max())}
@@ -143,7 +113,7 @@ def tell_apart(
 
 
 def among_healthy(
-    volumes: Scores, scans: pd.DataFrame, strata: pr.Strata, counts: NDArray[np.float32]
+    volumes: Scores, scans: pd.DataFrame, strata: pr.Strata, counts: Counts
 ) -> list[dict[str, Any]]:
     """Return whether scores tell scanners, or thick from thin slices, apart among healthy test scans."""
     rows: list[dict[str, Any]] = []
@@ -177,12 +147,12 @@ def among_healthy(
     return rows
 
 
-def acquisition(volumes: Scores, strata: pr.Strata, counts: NDArray[np.float32]) -> list[dict[str, Any]]:
+def acquisition(volumes: Scores, strata: pr.Strata, counts: Counts) -> list[dict[str, Any]]:
     """Return whether how scans were acquired tells abnormal from healthy ones."""
     keep = [i for i, (method, _, _) in enumerate(volumes.columns) if method == "acquisition"]
     if not keep or not len(volumes.units):
         return []
-    part = Scores(volumes.units, [volumes.columns[i] for i in keep], volumes.matrix[:, keep])
+    part = volumes.pick(keep)
     group = volumes.units["group"].to_numpy(str)
     named = (group == "abnormal") | (group == "healthy")
     found = tell_apart(part, group == "abnormal", named, strata, counts)

@@ -118,10 +118,13 @@ def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.Dat
             continue
         found: dict[str, list[tuple[NDArray, NDArray]]] = {}
         for index, (method, score, seed) in enumerate(scores.columns):
-            keep = (classes != pr.LEFT_OUT) & ~np.isnan(scores.matrix[:, index])
+            if score not in DRAWN or seed == "all":
+                continue
+            values = scores.values(index)
+            keep = (classes != pr.LEFT_OUT) & ~np.isnan(values)
             positive = classes[keep] == pr.POSITIVE
-            if score in DRAWN and seed != "all" and positive.any() and not positive.all():
-                curve = (_roc if kind == "roc" else _pr)(scores.matrix[keep, index], positive)
+            if positive.any() and not positive.all():
+                curve = (_roc if kind == "roc" else _pr)(values[keep], positive)
                 found.setdefault(method, []).append(curve)
         metric = "auroc" if kind == "roc" else "aupr"
         means = main_rows(summary, protocol, DRAWN)

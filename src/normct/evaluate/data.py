@@ -1,9 +1,9 @@
-"""What evaluation reads of the collected tables: the cohort, verdicts, and scores of the test scans as one matrix."""
+"""What evaluation reads of the collected tables: the cohort, verdicts, and scores of the test scans."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,35 @@ class Scores:
     ----------
     units : DataFrame
         One row a unit: ``participant_id group pathology subtype patient has_lesion_mask`` and, for slices,
-        ``z brain_pixels lesion_pixels usable``.
+        ``z brain_pixels lesion_pixels usable``. Names are categories.
     columns : list of (method, score, seed)
-    matrix : ndarray
-        Shape (units, columns); NaN where a unit has no score.
+    read : callable
+        Gives :meth:`values` of a column by its place. Of a million slices only one column is in memory.
     """
 
     units: pd.DataFrame
     columns: list[Column]
-    matrix: NDArray[np.float64]
+    read: Callable[[int], NDArray[np.float64]]
+
+    def values(self, place: int) -> NDArray[np.float64]:
+        """Return the scores of a column, shape (units,); NaN where a unit has none."""
+        return self.read(place)
+
+    def pick(self, places: Sequence[int]) -> Scores:
+        """Return some columns of the same units."""
+        return Scores(self.units, [self.columns[i] for i in places], lambda i: self.read(places[i]))
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Return all scores at once, shape (units, columns): for scans, or a few columns."""
+        result = np.empty((len(self.units), len(self.columns)))
+        for i in range(len(self.columns)):
+            result[:, i] = self.read(i)
+        return result
+
+
+def of_matrix(units: pd.DataFrame, columns: list[Column], matrix: NDArray[np.float64]) -> Scores:
+    """Return scores that are in memory already, shape (units, columns)."""
+    return Scores(units, columns, lambda i: matrix[:, i])
 
 
 def column_name(column: Column) -> str:
@@ -96,8 +116,14 @@ def accepted_test(cohort: pd.DataFrame) -> pd.DataFrame:
     return cohort[keep].reset_index(drop=True)
 
 
+def _facts(scans: pd.DataFrame, place: NDArray[np.intp]) -> pd.DataFrame:
+    """Return what is known of the scan of each unit; a name is kept once, not once a unit."""
+    names = dict.fromkeys((name for name in _SCAN if name != "has_lesion_mask"), "category")
+    return scans[_SCAN].astype(names).iloc[place].reset_index(drop=True)
+
+
 def _nothing() -> Scores:
-    return Scores(pd.DataFrame(), [], np.zeros((0, 0)))
+    return of_matrix(pd.DataFrame(), [], np.zeros((0, 0)))
 
 
 def read_slice_scores(
@@ -119,28 +145,35 @@ def read_slice_scores(
     only : callable, optional
         Which columns to read; all of them by default.
     """
-    with pq.ParquetFile(Path(collected) / SLICES) as file:
-        columns = [tuple(name.split("/", 2)) for name in file.schema_arrow.names if "/" in name]
-        columns = [column for column in columns if only is None or only(column)]
+    path = Path(collected) / SLICES
+    with pq.ParquetFile(path, read_dictionary=["participant_id"]) as file:
         units = file.read(columns=["participant_id", *_SLICE], use_threads=False).to_pandas()
-        place = pd.Index(scans["participant_id"]).get_indexer(units["participant_id"])
+        names = units["participant_id"].cat
+        place = pd.Index(scans["participant_id"]).get_indexer(names.categories)[names.codes]
         keep = (place >= 0) & (units["usable"].to_numpy() | (slices == "all"))
         if not keep.any():
             return _nothing()
-        matrix = np.empty((keep.sum(), len(columns)))
-        known = np.ones(len(columns), bool)
-        # one column at a time: the matrix is the only copy of all of them
-        for i, column in enumerate(columns):
-            values = file.read(columns=[column_name(column)], use_threads=False).column(0)
-            matrix[:, i] = values.to_numpy()[keep]
-            if values.null_count:
-                known[i] = values.is_valid().to_numpy()[keep].any()
-    facts = scans[_SCAN].iloc[place[keep]].reset_index(drop=True)
-    units = pd.concat([facts, units.loc[keep, _SLICE].reset_index(drop=True)], axis=1)
-    if known.all():
-        return Scores(units, columns, matrix)
-    # nulls only: no scan that is asked for has such a score
-    return Scores(units, [c for c, has in zip(columns, known, strict=True) if has], matrix[:, known])
+        named = [tuple(name.split("/", 2)) for name in file.schema_arrow.names if "/" in name]
+        columns = [column for column in named if only is None or only(column)]
+        columns = [column for column in columns if _has_any(file, column, keep)]
+    units = pd.concat([_facts(scans, place[keep]), units.loc[keep, _SLICE].reset_index(drop=True)], axis=1)
+
+    def read(index: int) -> NDArray[np.float64]:
+        with pq.ParquetFile(path) as file:
+            values = file.read(columns=[column_name(columns[index])], use_threads=False).column(0)
+            return values.to_numpy()[keep]
+
+    return Scores(units, columns, read)
+
+
+def _has_any(file: pq.ParquetFile, column: Column, keep: NDArray[np.bool_]) -> bool:
+    """Whether one of the slices has such a score: a column of nulls only is of other scans."""
+    place = file.schema_arrow.get_field_index(column_name(column))
+    groups = (file.metadata.row_group(i).column(place).statistics for i in range(file.num_row_groups))
+    if not any(group.null_count for group in groups):
+        return True
+    values = file.read(columns=[column_name(column)], use_threads=False).column(0)
+    return bool(values.is_valid().to_numpy()[keep].any())
 
 
 def read_volumes(collected: str | Path) -> pd.DataFrame:
@@ -161,4 +194,4 @@ def read_volume_scores(collected: str | Path, scans: pd.DataFrame) -> Scores:
     found, rows = np.unique(place, return_inverse=True)
     matrix = np.full((len(found), len(columns)), np.nan)
     matrix[rows, [at[key] for key in keys]] = table["value"].to_numpy(np.float64)
-    return Scores(scans[_SCAN].iloc[found].reset_index(drop=True), columns, matrix)
+    return of_matrix(_facts(scans, found), columns, matrix)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from normct.common.cli import run
 from normct.common.files import read_json
@@ -30,7 +29,7 @@ from normct.evaluate.data import (
     read_slice_scores,
     read_volume_scores,
 )
-from normct.evaluate.metrics import draw_patients
+from normct.evaluate.metrics import Counts, draw_patients
 from normct.evaluate.operating import operating_points
 from normct.evaluate.tables import write_tables
 
@@ -72,7 +71,7 @@ def cohort_table(cohort: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def pathology_table(slices: Scores, strata: pr.Strata, counts: NDArray[np.float32]) -> list[dict[str, Any]]:
+def pathology_table(slices: Scores, strata: pr.Strata, counts: Counts) -> list[dict[str, Any]]:
     """Return slice-wise AUROC of each pathology against slices of healthy scans, a row a method and score."""
     rows = []
     abnormal = slices.units[slices.units["group"] == "abnormal"] if len(slices.units) else slices.units

@@ -14,6 +14,7 @@ import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import accepted_test, ordered, ordered_pathologies, read_cohort
 from normct.evaluate.dice_tables import DIFFUSE
-from normct.evaluate.metrics import draw_patients, interval
+from normct.evaluate.metrics import draw_patients, interval, of_draws
 from normct.evaluate.regions import lesions, sweep
 from normct.evaluate.residuals import ATLAS_KEY, read_maps, split_key
 from normct.evaluate.tables import write_tables
@@ -134,6 +135,12 @@ def _at(
     return picked, np.where(missing, np.nan, rate[rows, place]), place
 
 
+def _sensitivity(
+    tables: tuple[NDArray, NDArray, NDArray, NDArray], counts: NDArray, target: float | None
+) -> NDArray[np.float64]:
+    return _at(tables, counts, target)[0]
+
+
 def _sums(
     column: Column,
     members: list[dict[str, Any]],
@@ -199,7 +206,7 @@ def evaluate(
         ``bootstrap`` (draws) and ``seed``.
     """
     strata = pr.make_strata(scans)
-    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"]).astype(np.float64)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
     once = np.ones((1, len(strata.patients)))
     patient = dict(zip(scans["participant_id"], strata.code(scans), strict=True))
     records: list[Any] = [s for s in scans.to_dict("records") if found.get(s["participant_id"])]
@@ -231,7 +238,9 @@ def evaluate(
                     rows.append(row | {"reason": "more false findings at every threshold tried"})
                     continue
                 limit = thresholds[column] * np.append(FACTORS, 1.0)[place[0]]
-                low, high = interval(_at(parts, counts, target)[0]) if blocked.allowed else (np.nan, np.nan)
+                low, high = np.nan, np.nan
+                if blocked.allowed:
+                    low, high = interval(of_draws(counts, partial(_sensitivity, parts, target=target)))
                 row |= {"sensitivity": value[0], "sensitivity_low": low, "sensitivity_high": high}
                 row |= {"threshold_value": limit, "false_per_healthy_scan": rate[0], "reason": blocked.note}
                 rows.append(row)

@@ -52,7 +52,7 @@ def operating_points(
     rows = []
     group = volumes.units["group"].to_numpy(str) if len(volumes.units) else np.zeros(0, str)
     for index, column in enumerate(volumes.columns):
-        values = volumes.matrix[:, index]
+        values = volumes.values(index)
         known = ~np.isnan(values)
         abnormal, healthy = values[known & (group == "abnormal")], values[known & (group == "healthy")]
         method, score, seed = column

@@ -84,7 +84,7 @@ def representative(units: pd.DataFrame) -> list[str]:
     marked = units[(units["group"] == "abnormal") & units["has_lesion_mask"] & units["usable"]]
     for pathology in ordered_pathologies(marked["pathology"]):
         part = marked[marked["pathology"] == pathology]
-        total = part.groupby("participant_id")["lesion_pixels"].sum()
+        total = part.groupby("participant_id", observed=True)["lesion_pixels"].sum()
         sizes = sorted((int(size), str(sub)) for sub, size in total.items() if size)
         if sizes:
             chosen.append(sizes[(len(sizes) - 1) // 2][1])

@@ -33,7 +33,7 @@ def _column(slices: Scores, method: str, names: tuple[str, ...]) -> NDArray[np.f
     found = [
         i for i, (m, s, seed) in enumerate(slices.columns) if m == method and s in names and seed != "all"
     ]
-    return slices.matrix[:, found].mean(axis=1) if found else None
+    return slices.pick(found).matrix().mean(axis=1) if found else None
 
 
 def _position_panel(axes: Axes, units: pd.DataFrame, values: NDArray[np.float64], title: str) -> None:

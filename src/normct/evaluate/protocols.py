@@ -83,7 +83,9 @@ class Strata:
 
     def code(self, units: pd.DataFrame) -> NDArray[np.intp]:
         """Return the column of each unit's patient."""
-        return np.searchsorted(np.array(self.patients), units["patient"].to_numpy(str)).astype(np.intp)
+        named = pd.Categorical(units["patient"])  # of few patients, where units may be a million slices
+        place = pd.Index(self.patients).get_indexer(named.categories.astype(str))
+        return place[named.codes].astype(np.intp)
 
 
 def make_strata(scans: pd.DataFrame) -> Strata:

@@ -30,7 +30,7 @@ from normct.evaluate.data import (
     read_slice_scores,
     read_volume_scores,
 )
-from normct.evaluate.metrics import draw_patients
+from normct.evaluate.metrics import Counts, draw_patients
 from normct.evaluate.operating import threshold_at
 from normct.evaluate.tables import write_tables
 
@@ -63,7 +63,7 @@ def is_main(column: Column) -> bool:
 def main_columns(scores: Scores) -> Scores:
     """Return the scores that the main tables show."""
     keep = [i for i, column in enumerate(scores.columns) if is_main(column)]
-    return Scores(scores.units, [scores.columns[i] for i in keep], scores.matrix[:, keep])
+    return scores.pick(keep)
 
 
 def numbers(values: pd.Series) -> NDArray[np.float64]:
@@ -85,7 +85,7 @@ def lesion_volumes(slices: Scores) -> dict[str, float]:
     if not len(slices.units):
         return {}
     marked = slices.units[slices.units["has_lesion_mask"] & (slices.units["group"] == "abnormal")]
-    totals = marked.groupby("participant_id")["lesion_pixels"].sum() / 1000.0
+    totals = marked.groupby("participant_id", observed=True)["lesion_pixels"].sum() / 1000.0
     return {str(sub): float(ml) for sub, ml in totals.items() if ml > 0}
 
 
@@ -142,7 +142,7 @@ def sensitivity(
     found: dict[tuple[str, str], list[float]] = {}
     for index, (method, score, seed) in enumerate(scores.columns):
         source = healthy.get(method, {}).get(score, {}).get(seed, [])
-        values = scores.matrix[positive, index]
+        values = scores.values(index)[positive]
         values = values[~np.isnan(values)]
         if len(source) and len(values):
             limit = threshold_at(np.array(source, float), target)
@@ -153,7 +153,7 @@ def sensitivity(
 def rows_of(
     parts: Iterator[tuple[Scores, Part]],
     strata: pr.Strata,
-    counts: NDArray[np.float32],
+    counts: Counts,
     healthy: dict[str, Any],
     target: float,
 ) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ is what leaving scans out at random would keep to.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from normct.common.files import read_json
 from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import accepted_test, ordered, read_cohort, read_volumes
-from normct.evaluate.metrics import draw_patients, interval
+from normct.evaluate.metrics import draw_patients, interval, of_draws
 from normct.evaluate.operating import threshold_at
 from normct.evaluate.strata import SCORED
 from normct.evaluate.tables import write_tables
@@ -71,6 +72,13 @@ def _mean_error(wrong: NDArray[np.float64], weight: NDArray[np.float64]) -> NDAr
     return np.nansum(weight * risk(wrong, weight), axis=1) / weight.sum(axis=1)
 
 
+def _gain(wrong: NDArray[np.float64], patients: list[int], counts: NDArray) -> NDArray[np.float64]:
+    """Error of all scans less the mean error over coverages, of each draw."""
+    weight = counts[:, patients]
+    with np.errstate(invalid="ignore"):
+        return (weight @ wrong) / weight.sum(axis=1) - _mean_error(wrong, weight)
+
+
 def evaluate(
     scans: pd.DataFrame, values: pd.DataFrame, calibration: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, pd.DataFrame]:
@@ -88,7 +96,7 @@ def evaluate(
         ``bootstrap``, ``seed``, ``specificities``; the first of these is the threshold's.
     """
     strata = pr.make_strata(scans)
-    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"]).astype(np.float64)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
     code = dict(zip(scans["participant_id"], strata.code(scans), strict=True))
     unsure = values[values["uncertainty"].notna()]
     groups = {
@@ -108,11 +116,8 @@ def evaluate(
         at = risk(wrong, once)[0]
         coverage = np.arange(1, len(part) + 1) / len(part)
         curve += [row | {"coverage": c, "error": e} for c, e in zip(coverage, at, strict=True)]
-        weight = counts[:, [code[sub] for sub in part["participant_id"]]]
-        total = weight.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            gains = (weight @ wrong) / total - _mean_error(wrong, weight)
-        low, high = interval(gains)
+        patients = [code[sub] for sub in part["participant_id"]]
+        low, high = interval(of_draws(counts, partial(_gain, wrong, patients)))
         mean = float(_mean_error(wrong, once)[0])
         kept = at[max(0, int(np.floor(KEPT * len(part) + 1e-9)) - 1)]
         row |= {"n": len(part), "error": wrong.mean(), "error_kept": kept, "mean_error": mean}
