@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -102,6 +104,51 @@ def test_a_score_that_is_nan_is_kept_and_one_that_is_missing_is_not(tmp_path):
     assert np.isnan(column[: 2 * 155]).all()
     assert not np.isnan(column[2 * 155 :]).any()
     assert everything.units["z"].tolist() == list(range(155)) * 3
+
+
+def test_one_score_at_a_time_is_in_memory(tmp_path):
+    """A cohort of ten thousand scans has a million slices and dozens of scores of each."""
+    scans, depth, columns = 1000, 155, 40
+    names = [f"sub-{i:04d}" for i in range(scans)]
+    units = {
+        "participant_id": np.repeat(names, depth),
+        "z": np.tile(np.arange(depth, dtype=np.int16), scans),
+        **dict.fromkeys(("brain_pixels", "lesion_pixels"), np.ones(scans * depth, np.int32)),
+        "usable": np.ones(scans * depth, bool),
+    }
+    rng = np.random.default_rng(0)
+    values = {f"method{i}/thesis/0": rng.standard_normal(scans * depth) for i in range(columns)}
+    pd.DataFrame(units | values).to_parquet(tmp_path / "slices.parquet")
+    people = pd.DataFrame(dict.fromkeys(("participant_id", "patient"), names)).assign(
+        group="healthy", pathology="n/a", subtype="n/a", has_lesion_mask=False
+    )
+    tracemalloc.start()
+    scores = read_slice_scores(tmp_path, people)
+    means = [scores.values(i).mean() for i in range(columns)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert means == [column.mean() for column in values.values()]
+    assert peak < scores.matrix().nbytes / 3
+
+
+def test_a_few_scans_at_a_time_are_collected(scored, tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "GROUP", 2)
+    held: list[int] = []
+    most, read = [0], collect.read_block
+
+    def counted(path):
+        block = read(path)
+        if block is not None:
+            weakref.finalize(block, held.pop)
+            held.append(1)
+            most[0] = max(most[0], len(held))
+        return block
+
+    monkeypatch.setattr(collect, "read_block", counted)
+    subjects = sorted(path.stem for path in (scored / "score/subjects").glob("*.parquet"))
+    collect.write_slices(tmp_path / "slices.parquet", scored / "score/subjects", subjects)
+    assert len(subjects) > 6
+    assert most[0] <= 2 * collect.GROUP + 1
 
 
 def test_a_cohort_without_test_scans(tmp_path):
