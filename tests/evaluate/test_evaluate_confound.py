@@ -13,7 +13,7 @@ from sklearn.preprocessing import SplineTransformer
 from normct.evaluate import sentences_beyond
 from normct.evaluate.confound import leaks
 from normct.evaluate.data import accepted_test, read_cohort, read_volume_scores
-from normct.evaluate.left_out import KNOTS, LeftOut
+from normct.evaluate.left_out import KNOTS, LeftOut, r2
 from normct.evaluate.tables import read_csv
 
 
@@ -24,16 +24,17 @@ def test_r2_of_a_score_that_is_position_and_of_one_that_is_not():
     noise = rng.standard_normal((600, 2))
     mixed = curve / curve.std() + noise[:, 0]  # half of the variance
     spline = LeftOut(z, patient)
-    assert spline.r2(curve) > 0.98
-    assert spline.r2(mixed) == pytest.approx(0.5, abs=0.08)
-    assert abs(spline.r2(noise[:, 1])) < 0.05
-    assert np.isnan(spline.r2(np.full(600, 0.1)))  # a constant has no variance to explain
+    found = [r2(spline.errors(v).sum(axis=0)) for v in (curve, mixed, noise[:, 1], np.full(600, 0.1))]
+    assert found[0] > 0.98
+    assert found[1] == pytest.approx(0.5, abs=0.08)
+    assert abs(found[2]) < 0.05
+    assert np.isnan(found[3])  # a constant has no variance to explain
 
 
 def test_r2_is_of_patients_left_out():
     """A score that follows position in opposite ways in two patients is not explained by it."""
     z, patient = np.tile(np.arange(80.0), 2), np.repeat([0, 1], 80)
-    assert LeftOut(z, patient).r2(np.where(patient == 0, z, -z)) < 0
+    assert r2(LeftOut(z, patient).errors(np.where(patient == 0, z, -z)).sum(axis=0)) < 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -46,12 +47,21 @@ def test_r2_is_that_of_refitting_without_each_patient(seed):
     model = make_pipeline(
         SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant"), LinearRegression()
     )
-    error = total = 0.0
+    expected = []
     for fit, test in LeaveOneGroupOut().split(values, groups=patient):
         model.fit(at[fit, None], values[fit])
-        error += ((values[test] - model.predict(at[test, None])) ** 2).sum()
-        total += ((values[test] - values[fit].mean()) ** 2).sum()
-    assert LeftOut(at, patient).r2(values) == pytest.approx(1 - error / total, abs=1e-9)
+        predicted = model.predict(at[test, None]), values[fit].mean()
+        expected.append([((values[test] - each) ** 2).sum() for each in predicted])
+    np.testing.assert_allclose(LeftOut(at, patient).errors(values), expected, rtol=1e-7)
+
+
+def test_an_interval_of_r2_is_that_of_patients(collected, evaluated):
+    """Some patients' slices follow position, others' do not: which ones are drawn decides."""
+    table = read_csv(evaluated / "confound.csv")
+    part = table[table["check"].isin(["position_r2", "area_r2"])].dropna(subset=["value"])
+    assert (part["value_low"] <= part["value"]).all()
+    assert (part["value"] <= part["value_high"]).all()
+    assert (part["value_low"] < part["value_high"]).any()
 
 
 def test_scanners_against_sklearn_and_scipy(collected, evaluated):

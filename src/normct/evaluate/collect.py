@@ -37,7 +37,7 @@ from normct.evaluate.data import (
 
 log = logging.getLogger(__name__)
 GROUP = 256
-"""Scans a row group: all that is in memory at any time."""
+"""Scans a row group, which are in memory together."""
 UNIT = {"z": pa.int16(), "brain_pixels": pa.int32(), "lesion_pixels": pa.int32(), "usable": pa.bool_()}
 VOLUME = {name: pa.string() for name in ("participant_id", *KEY)} | {
     "value": pa.float64(),
@@ -154,7 +154,9 @@ def _write_slices(path: Path, folder: Path, subjects: Sequence[str], columns: li
                 pa.array(np.concatenate([b.facts[name] for b in blocks]), kind) for name, kind in UNIT.items()
             ]
             values = (_values(blocks, column) for column in columns)
-            writer.write_table(pa.Table.from_arrays([*units, *values], schema=schema))
+            table = pa.Table.from_arrays([*units, *values], schema=schema)
+            blocks.clear()
+            writer.write_table(table)
     return ordered(found)
 
 

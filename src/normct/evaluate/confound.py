@@ -19,8 +19,8 @@ from normct.common.cli import run
 from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
-from normct.evaluate.left_out import LeftOut
-from normct.evaluate.metrics import Counts, draw_patients, interval, resampled
+from normct.evaluate.left_out import LeftOut, r2
+from normct.evaluate.metrics import Counts, draw_patients, interval, resampled, totals
 from normct.evaluate.strata import is_main, main_columns, numbers
 from normct.evaluate.tables import write_csv
 
@@ -49,31 +49,40 @@ def _over_seeds(
         yield row, members
 
 
-def explained(slices: Scores) -> list[dict[str, Any]]:
-    """Return R² of position and of brain area, a row a method and score."""
+def explained(slices: Scores, strata: pr.Strata, counts: Counts) -> list[dict[str, Any]]:
+    """Return R² of position and of brain area, a row a method and score.
+
+    Its interval draws patients anew; what is predicted for a patient does not change with the draw.
+    """
     rows: list[dict[str, Any]] = []
     units = slices.units
     healthy = (units["group"] == "healthy").to_numpy(bool) if len(units) else np.zeros(0, bool)
-    names = units["patient"].to_numpy(str)[healthy] if len(units) else np.zeros(0, str)
-    patient = np.unique(names, return_inverse=True)[1].astype(np.intp)
-    n_patients = len(np.unique(patient))
-    checks = {"position_r2": "z", "area_r2": "brain_pixels"} if n_patients > 1 else {}
+    code, patient = np.unique(
+        strata.code(units)[healthy] if len(units) else np.zeros(0, np.intp), return_inverse=True
+    )
+    checks = {"position_r2": "z", "area_r2": "brain_pixels"}
+    errors: dict[str, list[NDArray[np.float64]]] = {check: [] for check in checks}
+    nothing = np.full((len(code), 2), np.nan)
     splines = {
-        check: LeftOut(units[name].to_numpy(np.float64)[healthy], patient) for check, name in checks.items()
+        check: LeftOut(units[name].to_numpy(np.float64)[healthy], patient)
+        for check, name in checks.items()
+        if len(code) > 1
     }
-    complete = np.ones(len(slices.columns), bool)
-    explained_by = {check: np.full(len(slices.columns), np.nan) for check in ("position_r2", "area_r2")}
     for i in range(len(slices.columns)):
         values = slices.values(i)[healthy]
-        complete[i] = not np.isnan(values).any()
-        if complete[i]:
-            for check, spline in splines.items():
-                explained_by[check][i] = spline.r2(values)
-    for check, found in explained_by.items():
-        for row, members in _over_seeds(slices, found):
-            reason = "" if complete[members].all() else "not every slice has this score"
-            reason = reason if n_patients > 1 else "fewer than two healthy test patients"
-            more = {"check": check, "detail": f"{n_patients} healthy patients", "n_group": int(healthy.sum())}
+        complete = not np.isnan(values).any()
+        for check, found in errors.items():
+            found.append(splines[check].errors(values) if complete and check in splines else nothing)
+    drawn = counts[:, code]
+    for check, found in errors.items():
+        value = np.array([r2(each.sum(axis=0)) if len(code) else np.nan for each in found])
+        for row, members in _over_seeds(slices, value):
+            samples = np.mean([r2(totals(drawn, found[i])) for i in members], axis=0)
+            row["value_low"], row["value_high"] = interval(samples)
+            whole = not any(np.isnan(found[i]).any() for i in members)
+            reason = "" if whole else "not every slice has this score"
+            reason = reason if len(code) > 1 else "fewer than two healthy test patients"
+            more = {"check": check, "detail": f"{len(code)} healthy patients", "n_group": int(healthy.sum())}
             rows.append(row | more | {"reason": reason})
     return rows
 
@@ -197,7 +206,7 @@ def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dic
     slices, volumes = main_columns(slices), main_columns(volumes)
     strata = pr.make_strata(scans)
     counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
-    rows = acquisition(volumes, strata, counts) + explained(slices)
+    rows = acquisition(volumes, strata, counts) + explained(slices, strata, counts)
     return pd.DataFrame(rows + among_healthy(volumes, scans, strata, counts), columns=_COLUMNS)
 
 

@@ -170,7 +170,7 @@ def _has_any(file: pq.ParquetFile, column: Column, keep: NDArray[np.bool_]) -> b
     """Whether one of the slices has such a score: a column of nulls only is of other scans."""
     place = file.schema_arrow.get_field_index(column_name(column))
     groups = (file.metadata.row_group(i).column(place).statistics for i in range(file.num_row_groups))
-    if not any(group.null_count for group in groups):
+    if all(group is not None and group.has_null_count and not group.null_count for group in groups):
         return True
     values = file.read(columns=[column_name(column)], use_threads=False).column(0)
     return bool(values.is_valid().to_numpy()[keep].any())

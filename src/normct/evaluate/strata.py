@@ -8,7 +8,7 @@ abnormal scans of the same subgroup against each other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,16 @@ def lesion_volumes(slices: Scores) -> dict[str, float]:
     return {str(sub): float(ml) for sub, ml in totals.items() if ml > 0}
 
 
-def _by_name(kind: str, names: NDArray, order: list[str], protocol: str) -> Iterator[Part]:
+def _of_scans(units: pd.DataFrame, names: Mapping[str, Any]) -> pd.Categorical:
+    """Return what each unit's scan is called, named once a scan: of slices there may be a million."""
+    scans = units["participant_id"].array
+    return pd.Categorical([names[sub] for sub in scans.categories]).take(scans.codes)
+
+
+def _by_name(kind: str, names: pd.Categorical, order: Sequence[str], protocol: str) -> Iterator[Part]:
     everyone = np.ones(len(names), bool)
     for name in order:
-        yield kind, name, protocol, names == name, everyone
+        yield kind, name, protocol, np.asarray(names == name), everyone
 
 
 def strata_parts(slices: Scores, volumes: Scores) -> Iterator[tuple[Scores, Part]]:
@@ -102,21 +108,28 @@ def strata_parts(slices: Scores, volumes: Scores) -> Iterator[tuple[Scores, Part
         units = scores.units
         if not len(units):
             continue
-        ml = np.array([sizes.get(sub, np.nan) for sub in units["participant_id"]], np.float64)
-        for part in _by_name("lesion_volume", banded(ml, LESION_ML), list(LESION_ML), protocol):
+        scans = units.drop_duplicates("participant_id").set_index("participant_id")
+        ml = banded(np.array([sizes.get(sub, np.nan) for sub in scans.index], np.float64), LESION_ML)
+        names = _of_scans(units, dict(zip(scans.index, ml, strict=True)))
+        for part in _by_name("lesion_volume", names, list(LESION_ML), protocol):
             yield scores, part
-        pathology, subtype = units["pathology"].to_numpy(str), units["subtype"].to_numpy(str)
-        abnormal = (units["group"] == "abnormal").to_numpy(bool)
+        abnormal = scans[scans["group"] == "abnormal"]
         if protocol == "volume":
-            for part in _by_name("pathology", pathology, ordered_pathologies(pathology[abnormal]), protocol):
+            order = ordered_pathologies(abnormal["pathology"])
+            for part in _by_name("pathology", units["pathology"].array, order, protocol):
                 yield scores, part
-        typed = np.where(np.isin(subtype, _MISSING) | ~abnormal, "n/a", pathology + ": " + subtype)
-        for part in _by_name("subtype", typed, sorted(set(typed) - {"n/a"}), protocol):
+        typed = dict.fromkeys(scans.index, "n/a") | {
+            row.Index: f"{row.pathology}: {row.subtype}"
+            for row in abnormal.itertuples()
+            if row.subtype not in _MISSING
+        }
+        order = sorted(set(typed.values()) - {"n/a"})
+        for part in _by_name("subtype", _of_scans(units, typed), order, protocol):
             yield scores, part
         if protocol == "slice_healthy":
-            third = np.array(THIRDS)[np.minimum(units["z"].to_numpy() * 3 // DEPTH, 2)]
-            for name in THIRDS:
-                yield scores, ("third", name, protocol, third == name, third == name)
+            third = np.minimum(units["z"].to_numpy() * 3 // DEPTH, 2)
+            for i, name in enumerate(THIRDS):
+                yield scores, ("third", name, protocol, third == i, third == i)
 
 
 def subgroup_parts(slices: Scores, volumes: Scores, scans: pd.DataFrame) -> Iterator[tuple[Scores, Part]]:
@@ -129,10 +142,11 @@ def subgroup_parts(slices: Scores, volumes: Scores, scans: pd.DataFrame) -> Iter
         for scores, protocol in ((slices, "slice_healthy"), (volumes, "volume")):
             if not len(scores.units):
                 continue
-            own = scores.units["participant_id"].map(of).to_numpy(object)
+            own = _of_scans(scores.units, of)
             for name in names:
-                if (own == name).any():
-                    yield scores, (kind, name, protocol, own == name, own == name)
+                inside = np.asarray(own == name)
+                if inside.any():
+                    yield scores, (kind, name, protocol, inside, inside)
 
 
 def sensitivity(
