@@ -7,11 +7,12 @@ import pytest
 
 from factories import ellipsoid
 from normct.common.errors import NormctError
+from normct.common.registry import POOL_SHARES
 from normct.common.slices import DEPTH, SIZE
 from normct.score.calibrate_z import z_thresholds
 from normct.score.calibrated import CalibratedSettings, calibrated_scores, left_out
 from normct.score.calibrated_map import fuse
-from normct.score.files_calibrated import coarse
+from normct.score.files_calibrated import coarse, read_pooled, write_pooled
 from normct.score.pooling import pool, top_mean
 from normct.score.positions import channel_scores, position_statistics
 from normct.score.reference import Frame, ReferenceSettings, Sums, collect, statistics
@@ -19,7 +20,7 @@ from normct.score.smoothing import MaskedSmoother, rim_distance
 
 PLAIN = ReferenceSettings((0.0, 0.0), 4.0, 8.0, True)
 BALL = ellipsoid((DEPTH, SIZE, SIZE), (70, 64, 64), (14, 12, 11))
-ALL = CalibratedSettings(8.0, 0.0, 0.1)
+ALL = CalibratedSettings(0.01, 8.0, 0.0, 0.1)
 
 
 def noise(seed, frame):
@@ -137,10 +138,26 @@ def test_top_share_by_hand():
     assert top_mean(np.array([1.0, 5.0, 3.0, 4.0]), 1.0) == 3.25
     assert top_mean(np.zeros(0), 0.1) == 0.0
     slices = np.array([2, 2, 2, 2, 7])
-    found = pool(np.array([1, -6, 3, 2, -4], np.float32), slices, 0.5)
-    assert found.shape == (2, DEPTH)
-    assert (found[0, 2], found[1, 2], found[0, 7], found[1, 7]) == (2.5, 2.5, -4.0, 4.0)
-    assert not found[:, [0, 3, 154]].any()
+    found = pool(np.array([1, -6, 3, 2, -4], np.float32), slices, [0.01, 0.5])
+    assert found.shape == (2, 2, DEPTH)
+    assert found[:, 0, 2].tolist() == [3.0, 2.5]
+    assert found[:, 1, 2].tolist() == [6.0, 2.5]
+    assert found[:, :, 7].tolist() == [[-4.0, 4.0]] * 2
+    assert not found[..., [0, 3, 154]].any()
+
+
+def test_a_share_among_others_is_that_share_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    slices = np.sort(rng.integers(0, DEPTH, 20_000))
+    z = rng.standard_normal(len(slices)).astype(np.float32)
+    together = pool(z, slices, POOL_SHARES)
+    for share, found in zip(POOL_SHARES, together, strict=True):
+        expected = [[top_mean(s * z[slices == k], share) for k in range(DEPTH)] for s in (1, -1)]
+        np.testing.assert_allclose(found, np.array(expected), rtol=1e-6)
+    write_pooled(tmp_path / "p.npz", "sub-a", "test", {("vae_kl", "0"): together}, POOL_SHARES)
+    np.testing.assert_array_equal(read_pooled(tmp_path / "p.npz", 0.02)["vae_kl", "0"], together[4])
+    with pytest.raises(NormctError, match=r"pool_share 0\.03 was not pooled"):
+        read_pooled(tmp_path / "p.npz", 0.03)
 
 
 def test_positions_take_out_what_healthy_slices_have_in_common():

@@ -22,7 +22,7 @@ from normct.score.positions import position_statistics
 from normct.score.reference import Frame, ReferenceSettings, statistics
 from score.score_case import ROLES, SCORE
 
-ALL = CalibratedSettings(8.0, 0.0, 0.1)
+ALL = CalibratedSettings(0.01, 8.0, 0.0, 0.1)
 
 
 def test_reference_file_gives_back_the_statistics(scored):
@@ -65,7 +65,7 @@ def test_stage_marks_the_lesion_and_keeps_the_contract(scored):
 
 def test_calibration_scan_is_scored_with_the_other_one_only(scored):
     own = read_left_out(scored / "score/left_out.npz", "sub-c1")
-    other = read_pooled(scored / "score/pooled/sub-c2.npz")
+    other = read_pooled(scored / "score/pooled/sub-c2.npz", 0.01)
     usable = read_raw(scored / "score/raw/sub-c2.npz").arrays["usable"]
     key = ("vae_kl", "0")
     expected = np.stack(position_statistics([(other[key], usable)], SCORE["calibrated"]["position_mm"]))
@@ -116,7 +116,7 @@ def test_same_scan_same_bytes(scored, tmp_path):
 
 def test_scan_set_aside_has_no_z(scored):
     assert read_maps(scored / "score/calibrated/sub-x2.npz") == {}
-    assert read_pooled(scored / "score/pooled/sub-x2.npz") == {}
+    assert read_pooled(scored / "score/pooled/sub-x2.npz", 0.01) == {}
 
 
 def test_training_and_test_scans_make_no_reference(scored):

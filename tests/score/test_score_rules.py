@@ -88,9 +88,12 @@ def test_changed_lambda_reruns_no_inference(finished):
     assert "score_calibrate" in said
     assert "score_infer" not in said
     assert "score_zmap" not in said
-    pooled = SCORE | {"calibrated": SCORE["calibrated"] | {"pool_share": 0.02}}
-    said = snakemake(folder, config | {"score": pooled}, "--dry-run", "R/score/slices.csv.gz")
-    assert "score_zmap" in said
+    for share, new_maps in ((0.02, False), (0.03, True)):  # the first is pooled already
+        pooled = SCORE | {"calibrated": SCORE["calibrated"] | {"pool_share": share}}
+        said = snakemake(folder, config | {"score": pooled}, "--dry-run", "R/score/slices.csv.gz")
+        assert ("score_zmap" in said) == new_maps
+        assert "score_calibrate" in said
+        assert "score_combine" in said
     assert "score_reference" not in said
     assert "score_infer" not in said
     assert "score_infer" in snakemake(

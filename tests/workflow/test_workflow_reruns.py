@@ -78,7 +78,7 @@ FIRST: list[tuple[str, set[str]]] = [
     ("score.cross_fit", {*FOLDS, "score_infer", "score_reference", "score_zmap", "score_calibrate"}),
     ("score.fusion", {"score_zmap"}),
     ("score.calibrated.centre", {"score_zmap"}),
-    ("score.calibrated.pool_share", {"score_zmap"}),
+    ("score.calibrated.pool_share", {"score_calibrate"}),
     ("score.calibrated.position_mm", {"score_calibrate"}),
     ("score.calibrated.slice_smooth_mm", {"score_calibrate"}),
     ("score.calibrated.volume_share", {"score_calibrate"}),

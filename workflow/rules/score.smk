@@ -8,6 +8,7 @@ import json
 import shlex
 
 from normct.common.bundle import bundle_paths, read_manifest
+from normct.common.registry import POOL_SHARES
 
 FROZEN = bundle_paths(BUNDLE) if BUNDLE else None
 CALIBRATED_ELSEWHERE = bool(BUNDLE) and not RECALIBRATE
@@ -46,7 +47,7 @@ STOPS = set(STOPPERS)
 # what makes the z maps apart from what makes scores of them, so that pooling reruns no reference
 REFERENCE_KEYS = ("smooth_mm", "prior_scans", "band_mm", "use_stop", "components")
 REFERENCE_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in REFERENCE_KEYS}
-POOL_KEYS = ("position_mm", "slice_smooth_mm", "volume_share")
+POOL_KEYS = ("pool_share", "position_mm", "slice_smooth_mm", "volume_share")
 POOL_SETTINGS = {k: SCORE_CONFIG["score"]["calibrated"][k] for k in POOL_KEYS}
 SCORE_INTENSITY = {k: SCORE_CONFIG["preprocess"]["slices"][k] for k in ("normalisation", "window")}
 # what new scans are registered to in a second pass
@@ -144,9 +145,9 @@ rule score_zmap:
         own_stop=lambda wc: shlex.join(own_scans(wc.subject, "stop")),
         settings=json.dumps(
             {
-                "calibrated": REFERENCE_SETTINGS
-                | {k: SCORE_CONFIG["score"]["calibrated"][k] for k in ("centre", "pool_share")},
+                "calibrated": REFERENCE_SETTINGS | {"centre": SCORE_CONFIG["score"]["calibrated"]["centre"]},
                 "fusion": SCORE_CONFIG["score"]["fusion"],
+                "pool_shares": [s for s in [POOL_SETTINGS["pool_share"]] if s not in POOL_SHARES],
             }
         ),
         code=code("normct.score.calibrated_map"),

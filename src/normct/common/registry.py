@@ -176,6 +176,9 @@ FUSED = "fused"
 """Name in tables and files of statistical atlas and networks scored together (``score.fusion``)."""
 FUSED_LABEL, FUSED_COLOUR = "Fused", "#000000"
 
+POOL_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Pooled whatever ``score.calibrated.pool_share`` is: going from one to another makes no z map anew."""
+
 PATHOLOGIES: dict[str, str] = {
     "aneurysm": "Aneurysm",
     "atrophy": "Atrophy",

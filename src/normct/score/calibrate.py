@@ -231,8 +231,10 @@ def main(argv: list[str] | None = None) -> None:
     maps, z_maps = readers("maps"), readers("calibrated")
     rate, folds = args.settings["voxel_fpr"], args.settings.get("cross_fit", 0)
     result = calibrate(raws, maps, Settings.of(args.settings), rate, folds)
-    pooled = [read_pooled(args.score / "pooled" / f"{subject}.npz") for subject in args.subjects]
     chosen = CalibratedSettings.of(args.settings)
+    pooled = [
+        read_pooled(args.score / "pooled" / f"{subject}.npz", chosen.pool_share) for subject in args.subjects
+    ]
     others = add_calibrated(
         result, raws=raws, pooled=pooled, patients=args.patients, maps=z_maps, settings=chosen
     )

@@ -31,10 +31,13 @@ class CalibratedSettings:
     ----------
     position_mm, slice_smooth_mm : float
         SD along z of the neighbourhood that standardises a slice, and of the smoothing of its score.
+    pool_share : float
+        Share of a slice's brain pixels, the highest ones, that make its value.
     volume_share : float
         Share of a scan's usable slices, the highest ones, whose mean is its score.
     """
 
+    pool_share: float
     position_mm: float
     slice_smooth_mm: float
     volume_share: float

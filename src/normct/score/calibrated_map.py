@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
-from normct.common.registry import FUSED
+from normct.common.registry import FUSED, POOL_SHARES
 from normct.common.slices import SliceStore, read_slices
 from normct.score.files import ATLAS_MAP, read_maps, read_role, write_maps
 from normct.score.files_calibrated import Key, ReferenceFile, SumsFile, write_pooled
@@ -137,7 +137,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--own", nargs="*", default=[], help="the patient's scans that made the reference")
     arguments.add_argument("--own-stop", nargs="*", default=[], help="those of role stop")
     arguments.add_argument(
-        "--settings", type=json.loads, required=True, help="score.calibrated, and fusion of score"
+        "--settings",
+        type=json.loads,
+        required=True,
+        help="calibrated and fusion of score; pool_shares beside the usual ones",
     )
     arguments.add_argument("--maps", type=Path, required=True, help="z maps, calibrated/<subject>.npz")
     arguments.add_argument("--pooled", type=Path, required=True, help="pooled/<subject>.npz")
@@ -156,9 +159,11 @@ def main(argv: list[str] | None = None) -> None:
         z = z_maps(store, maps, reference, calibrated, own)
         z |= fuse(z, fusion)
     slices = np.nonzero(store.mask)[0]
-    pooled = {key: pool(values, slices, calibrated["pool_share"]) for key, values in z.items()}
+    shares = sorted({*POOL_SHARES, *args.settings.get("pool_shares", [])})
+    pooled = {key: pool(values, slices, shares) for key, values in z.items()}
     write_maps(args.maps, over_seeds(z))
-    write_pooled(args.pooled, args.subject, read_role(args.score / "raw" / f"{args.subject}.npz"), pooled)
+    role = read_role(args.score / "raw" / f"{args.subject}.npz")
+    write_pooled(args.pooled, args.subject, role, pooled, shares)
     log.info("%s: %d z maps", args.subject, len(z))
 
 

@@ -156,7 +156,8 @@ def main(argv: list[str] | None = None) -> None:
     volumes = volume_scores(raw, slices)
     own = read_left_out(args.left_out, raw.participant_id) if args.left_out else None
     positions = own or positions_from_record(calibration["calibrated"]["positions"])
-    more = calibrated_scores(read_pooled(args.pooled), raw.arrays["usable"], positions, chosen)
+    pooled = read_pooled(args.pooled, chosen.pool_share)
+    more = calibrated_scores(pooled, raw.arrays["usable"], positions, chosen)
     table = slice_table(raw, args.row, slices + more[0])
     with atomic(args.table) as part:
         table.to_parquet(part, index=False, compression="zstd")

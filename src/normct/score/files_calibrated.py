@@ -7,6 +7,7 @@ patients, yields files without maps.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,30 @@ def coarse(values: NDArray) -> NDArray[np.float16]:
     return ((bits + 16) & ~np.uint32(31)).astype(np.uint16).view(np.float16)
 
 
-def write_pooled(path: str | Path, participant_id: str, role: str, pooled: dict[Key, NDArray]) -> None:
-    """Write pooled slice values, ``{(method, seed): float32 (2, 155)}``."""
+def write_pooled(
+    path: str | Path, participant_id: str, role: str, pooled: dict[Key, NDArray], shares: Sequence[float]
+) -> None:
+    """Write pooled slice values, ``{(method, seed): float32 (shares, 2, 155)}``, and the shares."""
     arrays: dict[str, Any] = {f"pooled/{m}/{s}": values for (m, s), values in pooled.items()}
+    arrays["shares"] = np.array(shares, np.float64)
     save(path, {"participant_id": np.array(participant_id), "role": np.array(role), **arrays})
 
 
-def read_pooled(path: str | Path) -> dict[Key, NDArray[np.float32]]:
-    """Read what :func:`write_pooled` wrote, channels on axis 0 (denser, less dense)."""
+def read_pooled(path: str | Path, share: float) -> dict[Key, NDArray[np.float32]]:
+    """Read what :func:`write_pooled` wrote of one share, shape (2, 155): denser, less dense.
+
+    Raises
+    ------
+    NormctError
+        If another share was pooled.
+    """
     with np.load(path, allow_pickle=False) as content:
+        place = np.flatnonzero(content["shares"] == share)
+        if not len(place):
+            raise NormctError(f"{Path(path).name}: pool_share {share:g} was not pooled; make the z maps anew")
         names = [name for name in content.files if name.startswith("pooled/")]
         keys = [tuple(name.split("/", 2)[1:]) for name in names]
-        return {(m, s): content[name] for (m, s), name in zip(keys, names, strict=True)}
+        return {(m, s): content[name][place[0]] for (m, s), name in zip(keys, names, strict=True)}
 
 
 class ReferenceFile:
