@@ -1,6 +1,7 @@
 """How time and memory of the tables of scores grow with the number of scans: simulated scores, the real commands.
 
-Each scan has a slice table of the demo's size (155 slices, some twenty scores, two thirds of the slices usable).
+Each scan has a slice table of the demo's size (155 slices, some thirty scores, two thirds of the slices usable); every
+seventh lacks a score, as scans of an older run may.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ SIZES = (100, 1_000, 10_000)
 COLUMNS = [(name, "thesis", str(seed)) for name in list(METHODS)[:5] for seed in range(3)]
 COLUMNS += [(name, "trivial", "n/a") for name in TRIVIAL] + [("fused", "fused", "0")]
 COLUMNS += [("multitask", part, "0") for part in ("head", "residual")]
-SETTINGS = {"slices": "usable", "bootstrap": 2000, "seed": 0, "specificities": [0.9, 0.95]}
+SETTINGS = {"slices": "usable", "bootstrap": 500, "seed": 0, "specificities": [0.9, 0.95]}
 MODULES = ("collect", "detection", "strata", "confound", "ablation", "uncertainty")
-"""All that read slices' or scans' scores; Dice and FROC read maps, one scan at a time."""
+"""The tables that are made of slices' and scans' scores; Dice, FROC and sample figures read maps, one scan at a time."""
 
 
 def slice_table(sub: str, ill: bool, rng: np.random.Generator) -> pd.DataFrame:
@@ -59,7 +60,10 @@ def simulate(folder: Path, n: int) -> None:
         rows.append(
             [sub, sub, group, pathology, "test", "test", str(ill), f"scanner {i % 3}", str(40 + i % 40)]
         )
-        slice_table(sub, ill, rng).to_parquet(folder / "subjects" / f"{sub}.parquet")
+        table = slice_table(sub, ill, rng)
+        if i % 7 == 6:
+            table = table[table["method"] != "mean_hu"]
+        table.to_parquet(folder / "subjects" / f"{sub}.parquet")
         volumes = [
             {
                 **dict(zip(KEY, column, strict=True)),
@@ -106,7 +110,7 @@ def measure_size(n: int) -> dict[str, Cost]:
 
 
 def measure(sizes: tuple[int, ...] = SIZES) -> list[Entry]:
-    """Return ``scale_evaluate_*``; the growth compares the largest size with the one before it."""
+    """Return ``scale_evaluate_*``; the growth is the worst table's, from the last size but one to the largest."""
     found = {n: measure_size(n) for n in sizes}
     cpu = {n: sum(each.cpu_s for each in taken.values()) for n, taken in found.items()}
     mb = {n: max(each.mb for each in taken.values()) for n, taken in found.items()}
@@ -115,10 +119,11 @@ def measure(sizes: tuple[int, ...] = SIZES) -> list[Entry]:
         entries.append(Entry(f"scale_evaluate_cpu_s_{n}", cpu[n], "CPU s"))
         entries.append(Entry(f"scale_evaluate_mb_{n}", mb[n], "MB"))
     *_, less, most = sorted(found)
+    growth = max(found[most][m].cpu_s / found[less][m].cpu_s / (most / less) for m in MODULES)
     kb = 1000 * (mb[most] - mb[less]) / (most - less)
     return [
         *entries,
-        Entry("scale_evaluate_time_growth", cpu[most] / cpu[less] / (most / less), "x linear", "<= 1.2"),
+        Entry("scale_evaluate_time_growth", growth, "x linear", "<= 1.2"),
         Entry("scale_evaluate_kb_per_volume", kb, "kB"),
     ]
 
