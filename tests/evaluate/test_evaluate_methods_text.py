@@ -180,5 +180,12 @@ def test_every_method_and_every_reference_is_used():
     assert used == set(REFERENCES.values())
 
 
+def test_a_method_of_the_registry_alone_is_cited_as_it_stands_there(monkeypatch):
+    monkeypatch.delitem(CITED, "cevae")
+    text, references = methods_text(settings())
+    number = re.search(r"ceVAE (\[\d+\])", "\n".join(text)).group(1)
+    assert f"{number} {METHODS['cevae'].citation}." in references
+
+
 def test_the_gradient_score_is_of_the_methods_that_have_it():
     assert KL_GRADIENT == KL_GRADIENT_METHODS

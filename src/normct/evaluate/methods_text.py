@@ -61,7 +61,8 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
         ev=ev,
         cite=cite,
         scored=scored,
-        trained={METHODS[m].label: CITED[m] for m in trained},
+        # a method added to the registry alone is cited as it stands there
+        trained={METHODS[m].label: CITED.get(m, (m,)) for m in trained},
         epochs=_epochs(train, trained),
         equal=_equal(train, scored),
         stage1=STAGE1 in trained,
@@ -77,7 +78,8 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
         rates=_listed([f"{rate:g}" for rate in RATES]),
     )
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
-    return paragraphs, [f"[{i}] {REFERENCES[key]}" for i, key in enumerate(cite.order, start=1)]
+    sources = [REFERENCES.get(key) or f"{METHODS[key].citation}." for key in cite.order]
+    return paragraphs, [f"[{i}] {source}" for i, source in enumerate(sources, start=1)]
 
 
 def _needs_stage1(methods: list[str]) -> bool:
