@@ -27,7 +27,11 @@ from normct.common.files import atomic, read_json, write_json
 
 CONFIG = Path("configs/detection.yaml")
 STAGES = ("data", "train", "score", "evaluate")
-FROZEN_PATHS = ("Snakefile", "config.yaml", "configs/detection.yaml", "src", "workflow", "constraints.txt")
+FROZEN_PATHS = (
+    *("Snakefile", "config.yaml", "configs/detection.yaml", "src", "workflow", "constraints.txt"),
+    # how many scans are tested, and the bars' limits
+    "benchmarks/detection*.py",
+)
 OUT = Path("results/detection.json")
 SEED_VARIABLE = "DETECTION_SEED"
 WARNING = "synthetic cohort: the ranking may differ on patients"
@@ -62,6 +66,12 @@ def load_config() -> dict[str, Any]:
     return config
 
 
+def git(*arguments: str) -> list[str]:
+    """Return the lines that a git command prints about the folder we are in."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def choose(freeze: str | None) -> Study:
     """Return the study of a freeze, of ``DETECTION_SEED``, or the development one.
 
@@ -80,14 +90,14 @@ def choose(freeze: str | None) -> Study:
         raise SystemExit(
             f"{SEED_VARIABLE} and a freeze exclude each other: a freeze's seed is its commit's hash"
         )
-    git = ["git", "rev-parse", "--verify", f"{freeze}^{{commit}}"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    differing = subprocess.run(
-        ["git", "diff", "--name-only", commit, "--", *FROZEN_PATHS],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    commit = git("rev-parse", "--verify", f"{freeze}^{{commit}}")[0]
+    differing = git("diff", "--name-only", commit, "--", *FROZEN_PATHS)
+    # a file that was never added differs from no commit, and is imported all the same
+    differing += [
+        line.removeprefix("?? ")
+        for line in git("status", "--porcelain", "--untracked-files=all", "--", *FROZEN_PATHS)
+        if line.startswith("?? ")
+    ]
     if differing:
         raise SystemExit(f"not the code of {commit[:12]}, these differ: {', '.join(differing)}")
     return Study(seed_of(commit), f"freeze_{commit[:12]}", commit)
@@ -135,6 +145,20 @@ def command(stage: str, study: Study, cores: str) -> list[str]:
     ]  # fmt: skip
 
 
+def scored_by(study: Study) -> list[str]:
+    """Return the commits whose code filled a freeze's folder, one after the other."""
+    record = kept(study) / "scored_by.json"
+    if record.is_file():
+        return list(read_json(record))
+    return ["not recorded"] if study.commit and kept(study).is_dir() else []
+
+
+def scored_again(study: Study) -> str | None:
+    """Return what a reader must know of a freeze that other code has scored before."""
+    by = scored_by(study)
+    return f"scored before by other code, so not unseen: {', '.join(by)}" if len(by) > 1 else None
+
+
 def summary(study: Study, bars: list[Bar]) -> dict[str, Any]:
     """Return the content of ``results/detection.json``."""
     config = load_config()
@@ -143,6 +167,7 @@ def summary(study: Study, bars: list[Bar]) -> dict[str, Any]:
         "note": WARNING,
         "cohort": "freeze" if study.commit else "development",
         "commit": study.commit,
+        "scored_again": scored_again(study),
         "seed": study.seed,
         "results": str(kept(study)),
         "methods": config["train"]["methods"],
@@ -157,11 +182,16 @@ def summary(study: Study, bars: list[Bar]) -> dict[str, Any]:
 def keep(study: Study) -> None:
     """Copy the scores and tables of the cohort that was just evaluated to its own folder."""
     root = Path(load_config()["results_dir"])
+    by = scored_by(study)
+    if study.commit:
+        code = git("log", "-1", "--format=%H", "--", *FROZEN_PATHS)[0]
+        by = [*(commit for commit in by if commit != code), code]
     with atomic(kept(study)) as part:
         shutil.copytree(root / "evaluate", part / "evaluate")
         shutil.copytree(root / "score" / "bundle", part / "bundle")
         for name in ("slices.csv.gz", "volumes.csv"):
             shutil.copyfile(root / "score" / name, part / name)
+        write_json(part / "scored_by.json", by)
 
 
 def write_bars(study: Study) -> list[Bar]:
@@ -176,7 +206,7 @@ def write_bars(study: Study) -> list[Bar]:
 def show(study: Study, bars: list[Bar]) -> None:
     """Print the bars as a table of Markdown, ready for docs/detection.md."""
     print(
-        f"{WARNING}. Seed {study.seed}, {kept(study)}.\n\n"
+        f"{WARNING}. Seed {study.seed}, {kept(study)}.\n{scored_again(study) or ''}\n"
         "| bar | value | 95 % interval | limit | holds |\n|---|---|---|---|---|"
     )
     for b in bars:

@@ -10,7 +10,6 @@ from evaluate_case import Scan, write_cohort
 
 from conftest import Path, run_all
 from normct.evaluate import sentences, sentences_beyond
-from normct.evaluate.methods_text import REFERENCES, methods_text
 
 HOSTILE = "<script>alert(1)</script>|x"
 
@@ -134,39 +133,6 @@ def test_sample_is_the_scan_of_median_lesion(scored, collected):
 def config_sections() -> dict:
     config = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text("utf-8"))
     return {name: config[name] for name in ("preprocess", "train", "score", "evaluate")}
-
-
-def test_methods_text_follows_the_settings():
-    settings = {"synthetic": False, **config_sections()}
-    text, references = methods_text(settings)
-    joined = " ".join(text)
-    assert "window of 0 to 80 HU" in joined
-    assert "synthetic" not in joined
-    assert "{" not in joined
-    numbers = {int(n) for n in re.findall(r"\[(\d+)\]", joined)}
-    assert numbers == set(range(1, len(references) + 1))
-    assert references[0].startswith("[1] ")
-    assert "calibration patients on whom no network was trained." in joined
-    assert (
-        "the first 5 principal components of the early-stopping scans' maps (no more than one for three"
-        in joined
-    )
-    assert "highest 0.5 % of these values" in joined
-    assert "the maps of the statistical atlas and all networks (their mean)." in joined
-    settings["train"]["seeds"] = [0, 1, 2]
-    settings["score"]["cross_fit"] = 5
-    settings["score"]["calibrated"]["components"] = 0
-    settings["score"]["fusion"] = ["statistical_atlas", "denoising", "vae_kl"]
-    settings["preprocess"]["skullstrip"]["engine"] = "fsl"
-    settings["preprocess"]["slices"]["normalisation"] = "slice"
-    changed, more = methods_text(settings)
-    assert "3 random seeds" in " ".join(changed)
-    assert "and from the training patients, cross-fitted in 5 folds" in " ".join(changed)
-    assert "HU was mapped" not in " ".join(changed)
-    assert "principal components" not in " ".join(changed)
-    assert "the maps of the statistical atlas, Denoising U-Net and VAE-KL." in " ".join(changed)
-    assert any(REFERENCES["muschelli"] in line for line in more)
-    assert "synthetic" in " ".join(methods_text(settings | {"synthetic": True})[0])
 
 
 def summary_rows(**auroc: float) -> pd.DataFrame:

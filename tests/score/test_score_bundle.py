@@ -48,12 +48,18 @@ def test_no_path_or_participant_leaves_with_the_bundle(scored):
 
 def test_model_card_says_what_was_used_and_what_it_is_not_for(scored):
     card = (scored / "score/bundle/model_card.md").read_text("utf-8")
-    for words in ("Research use only", "synthetic", "| training | 2 (238 usable slices) |", "Limits"):
+    for words in (
+        "Research use only",
+        "a **synthetic** cohort",
+        "| training | 2 (238 usable slices) |",
+        "Limits",
+    ):
         assert words in card
     assert "2 healthy calibration scans" in card
     training = {"synthetic": False, "scans": 9, "slices": 9, "stop": 3, "methods": ["vae_kl"], "seeds": [0]}
     real = model_card("own", CONFIG, training, {"n_healthy": 24, "warning": None})
-    assert "synthetic" not in real
+    assert "a **synthetic** cohort" not in real
+    assert "Synthetic cohort" not in real
     assert "None" not in real
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from normct.common.cautions import EXPOSED, RANKING
 from normct.score.model_card import model_card, results
 from score.score_case import CONFIG
 
@@ -92,3 +93,23 @@ def test_card_says_who_was_trained_on(tmp_path):
         "## Limits",
     ):
         assert words in card
+
+
+def test_each_table_of_a_synthetic_cohort_says_so(tmp_path):
+    def card(folder: Path, *, synthetic: bool) -> str:
+        training = TRAINING | {"synthetic": synthetic}
+        return model_card("own", CONFIG, training, {"n_healthy": 24, "warning": None}, folder)
+
+    found = card(evaluation(tmp_path), synthetic=True)
+    for table in ("| pathology |", "| scanner |"):
+        assert f"**{RANKING}**\n\n{table}" in found
+    assert RANKING not in card(tmp_path, synthetic=False)
+    (tmp_path / "pathology.csv").unlink()
+    assert RANKING not in card(tmp_path, synthetic=True)  # no table, nothing to rank
+
+
+def test_every_card_says_where_the_defaults_come_from():
+    parent = {"name": "first", "checksum": "a" * 64}
+    for origin in (None, parent):
+        card = model_card("own", CONFIG, TRAINING, {"n_healthy": 24, "warning": None}, parent=origin)
+        assert f"- {EXPOSED}" in card

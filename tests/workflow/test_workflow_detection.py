@@ -106,6 +106,113 @@ def test_a_freezes_seed_is_its_commits_hash(config, monkeypatch):
     assert detection.choose(None) == detection.Study(7, "development_7")
 
 
+def in_git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", *identity, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def frozen(tmp_path, monkeypatch) -> Path:
+    """A repository with a commit of everything that a freeze freezes; we are in it."""
+    folder = tmp_path / "repository"
+    for name in ("config.yaml", "configs/detection.yaml", "benchmarks/detection.py", "constraints.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+    for name in ("src/normct/score/scores.py", "benchmarks/bench_store.py", "docs/detection.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("one\n")
+    (folder / ".gitignore").write_text("__pycache__/\nresults*\n")
+    in_git(folder, "init", "-q")
+    in_git(folder, "add", ".")
+    in_git(folder, "commit", "-q", "-m", "freeze")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("DETECTION_SEED", raising=False)
+    return folder
+
+
+def test_a_freeze_of_the_code_at_hand_is_taken(frozen):
+    commit = in_git(frozen, "rev-parse", "HEAD")
+    wanted = detection.Study(detection.seed_of(commit), f"freeze_{commit[:12]}", commit)
+    assert detection.choose("HEAD") == wanted
+    # neither text nor what is made from code is code
+    (frozen / "docs" / "detection.md").write_text("two\n")
+    (frozen / "benchmarks" / "bench_store.py").write_text("two\n")
+    cache = frozen / "src" / "normct" / "__pycache__"
+    cache.mkdir()
+    (cache / "scores.pyc").write_bytes(b"")
+    assert detection.choose(commit) == wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "src/normct/score/scores.py",
+        "src/normct/score/never_added.py",
+        "workflow/rules/new.smk",
+        "configs/detection.yaml",
+        "benchmarks/detection.py",
+        "benchmarks/detection_bars.py",
+    ],
+)
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_freeze_of_other_code_is_refused(frozen, name, staged):
+    path = frozen / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text((path.read_text("utf-8") if path.is_file() else "") + "# two\n")
+    if staged:
+        in_git(frozen, "add", ".")
+    with pytest.raises(SystemExit, match=f"these differ: {re.escape(name)}$"):
+        detection.choose("HEAD")
+
+
+def test_a_freeze_of_an_earlier_commit_is_refused_once_code_moved_on(frozen):
+    commit = in_git(frozen, "rev-parse", "HEAD")
+    (frozen / "src" / "normct" / "score" / "scores.py").write_text("two\n")
+    in_git(frozen, "commit", "-q", "-a", "-m", "next")
+    with pytest.raises(SystemExit, match=r"scores\.py$"):
+        detection.choose(commit)
+
+
+def test_a_freeze_takes_no_other_seed(frozen, monkeypatch):
+    monkeypatch.setenv("DETECTION_SEED", "7")
+    with pytest.raises(SystemExit, match="exclude each other"):
+        detection.choose("HEAD")
+
+
+def test_a_freeze_that_other_code_scored_before_says_so(frozen, capsys):
+    root = frozen / "results_detection"
+    for folder in ("evaluate", "score/bundle"):
+        (root / folder).mkdir(parents=True)
+    tables(root / "evaluate")
+    for scores in ("slices.csv.gz", "volumes.csv"):
+        (root / "score" / scores).write_text("", "utf-8")
+
+    def again(study: detection.Study) -> str | None:
+        detection.keep(study)
+        detection.show(study, detection.write_bars(study))
+        entry = json.loads(detection.OUT.read_text("utf-8"))[-1]
+        assert ("scored before" in capsys.readouterr().out) == bool(entry["scored_again"])
+        return entry["scored_again"]
+
+    study = detection.choose("HEAD")
+    first = in_git(frozen, "rev-parse", "HEAD")
+    detection.OUT.parent.mkdir()
+    assert again(study) is None
+    (frozen / "docs" / "detection.md").write_text("two\n")
+    in_git(frozen, "commit", "-q", "-a", "-m", "text alone")
+    assert again(study) is None  # the same code once more
+    (frozen / "src" / "normct" / "score" / "scores.py").write_text("two\n")
+    in_git(frozen, "commit", "-q", "-a", "-m", "code")
+    said = again(study)
+    assert first in said
+    assert in_git(frozen, "rev-parse", "HEAD") in said
+    (detection.kept(study) / "scored_by.json").unlink()
+    assert "not recorded" in again(study)  # a folder from before commits were kept
+    assert again(detection.Study(5005, "development")) is again(detection.Study(5005, "development")) is None
+
+
 def test_development_cohort_has_half_the_test_scans(config):
     freeze = detection.scans_to_test(detection.Study(3, "freeze_0", "0" * 40))
     assert freeze == {"test_seed": 3}

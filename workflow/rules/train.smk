@@ -2,6 +2,7 @@
 
 import json
 
+from normct.common.epochs import epochs_of
 from normct.common.files import write_json
 
 TRAIN = config["train"]
@@ -23,23 +24,10 @@ TRAIN_OUTPUTS = {
 }
 
 
-def train_epochs(method: str) -> int:
-    """Return the epochs of a method; null is the equal budget: stage 1 and stage 2 of the pretrained VAE together."""
-    section = METHODS[method].section
-    own = TRAIN[section]["epochs"]
-    if own is None:
-        return TRAIN[STAGE1]["epochs"] + TRAIN["vae"]["epochs"]
-    # a method that shares its section with a pretrained one is that one's twin: it gets stage 1's steps too
-    twin = not METHODS[method].pretrained and any(
-        m.pretrained and m.section == section for m in METHODS.values()
-    )
-    return own + TRAIN[STAGE1]["epochs"] if twin else own
-
-
 def longest_first(method: str) -> int:
     """Return the priority of a method's training: more than any scan's, and more where more epochs lie ahead."""
-    following = [train_epochs(m) for m in TRAIN["methods"] if METHODS[m].pretrained]
-    return 2 + train_epochs(method) + (max(following, default=0) if method == STAGE1 else 0)
+    following = [epochs_of(TRAIN, m) for m in TRAIN["methods"] if METHODS[m].pretrained]
+    return 2 + epochs_of(TRAIN, method) + (max(following, default=0) if method == STAGE1 else 0)
 
 
 def train_settings(method: str) -> str:
@@ -47,7 +35,7 @@ def train_settings(method: str) -> str:
     own = {k: v for k, v in TRAIN[METHODS[method].section].items() if k != "epochs"}
     shared = {k: TRAIN[k] for k in TRAIN_SHARED}
     return json.dumps(
-        {**shared, "method_settings": own, "epochs": train_epochs(method)},
+        {**shared, "method_settings": own, "epochs": epochs_of(TRAIN, method)},
         sort_keys=True,
     )
 

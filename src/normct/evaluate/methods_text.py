@@ -2,80 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Iterable
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from normct.common.cautions import EXPOSED
+from normct.common.epochs import epochs_of
 from normct.common.registry import METHODS, STAGE1
+from normct.evaluate.froc import RATES
+from normct.evaluate.left_out import KNOTS
+from normct.evaluate.references import CITED, REFERENCES
+from normct.evaluate.regions import HIT_IOU, SMALLEST_ML
 
-REFERENCES = {
-    "thesis": "Venkatakrishnan AR. Self Supervised Out of Distribution Detection for Medical Applications. "
-    "Master's "
-    "thesis, TU München, 2020; Venkatakrishnan AR et al. arXiv:2011.05428, 2020.",
-    "chen": "Chen L et al. Self-supervised learning for medical image analysis using image context "
-    "restoration. "
-    "Med Image Anal 58:101539, 2019.",
-    "hendrycks": "Hendrycks D et al. Using self-supervised learning can improve model robustness and "
-    "uncertainty. "
-    "NeurIPS, 2019.",
-    "zimmerer_kl": "Zimmerer D et al. Unsupervised anomaly localization using variational auto-encoders. "
-    "MICCAI, 2019.",
-    "zimmerer_ce": "Zimmerer D et al. Context-encoding variational autoencoder for unsupervised anomaly "
-    "detection. "
-    "MIDL, 2019.",
-    "muschelli": "Muschelli J et al. Validated automatic brain extraction of head CT images. NeuroImage "
-    "114:379-385, 2015.",
-    "ants": "Avants BB et al. A reproducible evaluation of ANTs similarity metric performance in brain image "
-    "registration. NeuroImage 54:2033-2044, 2011.",
-    "fonov": "Fonov V et al. Unbiased average age-appropriate atlases for pediatric studies. NeuroImage "
-    "54:313-327, 2011.",
-    "efron": "Efron B, Tibshirani RJ. An Introduction to the Bootstrap. Chapman & Hall, 1993.",
-    "baur": "Baur C et al. Autoencoders for unsupervised anomaly segmentation in brain MR images: a "
-    "comparative study. "
-    "Med Image Anal 69:101952, 2021.",
-}
-
-_ENGINES = {
-    "fsl": "FSL's BET with the CT recipe of Muschelli et al. {muschelli}",
-    "brainextractor": "BET (in Python) with the CT recipe of Muschelli et al. {muschelli}",
-    "morphology": "CT morphology (thresholds inside the skull, opening, largest component, closing)",
-}
-_SCALES = {
-    "window": "a fixed window of {low} to {high} HU was mapped to [0, 1]",
-    "volume": "intensities were scaled to [0, 1] by the minimum and maximum of each volume",
-    "slice": "intensities were scaled to [0, 1] by the minimum and maximum of each slice",
-}
+KL_GRADIENT = ("vae_kl", "cevae")
+"""Methods that have a KL-gradient score (``normct.score.kl_gradient``)."""
 _FUSED = {"statistical_atlas": "the statistical atlas", "networks": "all networks (their mean)"}
-_CITED = {
-    STAGE1: "{chen}",
-    "vae_kl": "{zimmerer_kl}",
-    "cevae": "{zimmerer_ce}",
-    "vae_pretrained": "{thesis}",
-    "multitask_pretrained": "{thesis}{hendrycks}",
-}
 
 
-class _Citations(dict[str, str]):
+class _Citations:
     """Numbers references in the order in which the text first names them."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.order: list[str] = []
 
-    def __missing__(self, key: str) -> str:
-        if key not in self.order:
-            self.order.append(key)
-        return f"[{self.order.index(key) + 1}]"
-
-    def nested(self) -> _Kept:
-        """Return the values alone; citations stay as they are for the second pass."""
-        return _Kept(self)
-
-
-class _Kept(dict[str, str]):
-    """Leaves a name it does not know in its braces."""
-
-    def __missing__(self, key: str) -> str:
-        return "{" + key + "}"
+    def __call__(self, *keys: str) -> str:
+        self.order += [key for key in keys if key not in self.order]
+        return "".join(f"[{self.order.index(key) + 1}]" for key in keys)
 
 
 def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -86,92 +40,78 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
     settings : dict
         ``synthetic`` and the config's sections ``preprocess``, ``train``, ``score``, ``evaluate``.
     """
+    train, score, ev = (settings[name] for name in ("train", "score", "evaluate"))
+    scored = [m for m in METHODS if m in train["methods"]]
+    trained = [m for m in METHODS if m in scored or (m == STAGE1 and _needs_stage1(scored))]
     cite = _Citations()
-    pre, train, score, ev = (settings[name] for name in ("preprocess", "train", "score", "evaluate"))
-    low, high = pre["slices"]["window"]
-    atlas = (
-        "the MNI152 template in CT contrast {fonov}"
-        if pre["register"]["atlas"] is None
-        else "the study's own atlas"
+    # plain text, nothing to escape
+    environment = Environment(
+        loader=PackageLoader("normct.evaluate"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        autoescape=False,  # noqa: S701
     )
-    nearest = pre["register"]["interpolation"] == "nearestNeighbor"
-    methods = [
-        m for m in METHODS if m in train["methods"] or (m == STAGE1 and _needs_stage1(train["methods"]))
-    ]
-    named = ", ".join(f"{METHODS[m].label} {_CITED.get(m, f'({METHODS[m].citation})')}" for m in methods)
-    seeds = train["seeds"]
-    runs = f"with {len(seeds)} random seeds" if len(seeds) > 1 else "with one random seed"
-    head = "one minus the probability" if score["head"]["anomaly"] == "1-p" else "the probability"
-    given = {
-        "dozen": "twelve balanced transforms",
-        "all": "all 36 transforms",
-        "identity": "the untransformed slice",
-    }[score["transforms"]]
-    counted = (
-        "Blank slices were left out"
-        if ev["slices"] == "usable"
-        else "All 155 slices of a volume were counted"
-    )
-    folds = score.get("cross_fit", 0)
-    crossed = "on whom no network was trained"
-    if folds:
-        crossed += (
-            f" and from the training patients, cross-fitted in {folds} folds (each scored by networks and an atlas"
-            " that had not learnt from that patient)"
-        )
-    calibrated = score["calibrated"]
-    maps = ["the scan's median was subtracted"] if calibrated["centre"] else []
-    if calibrated["components"]:
-        maps.append(
-            f"the first {calibrated['components']} principal components of the early-stopping scans' maps (no more than"
-            " one for three of these scans) were removed"
-        )
-    equal = all(train[name]["epochs"] is None for name in ("vae_kl", "cevae"))
-    cite.update(
-        low=f"{low:g}",
-        high=f"{high:g}",
-        spacing=f"{pre['resample']['spacing']:g}",
-        engine=_ENGINES[pre["skullstrip"]["engine"]],
-        atlas=atlas,
-        interpolation="nearest-neighbour" if nearest else "linear",
-        min_pixels=str(pre["slices"]["min_brain_pixels"]),
-        scaled=_SCALES[pre["slices"]["normalisation"]],
-        networks=named,
-        runs=runs,
-        rate=f"{train['learning_rate']:g}",
-        batch=str(train["batch_size"]),
-        steps=", an equal number of gradient steps for every method" if equal else "",
-        factor=f"{train['plateau_factor']:g}",
-        plateau=str(train["plateau_patience"]),
-        stop=str(train["stop_patience"]),
-        head=head,
-        given=given,
-        weight=f"{score['lambda']:g}",
-        crossed=crossed,
-        counted=counted,
-        draws=str(ev["bootstrap"]),
-        fpr=f"{score['voxel_fpr']:g}",
-        axial=f"{calibrated['smooth_mm']['axial']:g}",
-        in_plane=f"{calibrated['smooth_mm']['in_plane']:g}",
-        prior=f"{calibrated['prior_scans']:g}",
-        maps="".join(f"; {step}" for step in maps),
-        pooled=f"{100 * calibrated['pool_share']:g}",
-        slices=f"{calibrated['slice_smooth_mm']:g}",
-        highest=f"{100 * calibrated['volume_share']:g}",
+    environment.filters["plain"] = "{:g}".format
+    text = environment.get_template("methods.txt.j2").render(
+        synthetic=settings["synthetic"],
+        pre=settings["preprocess"],
+        train=train,
+        score=score,
+        cal=score["calibrated"],
+        ev=ev,
+        cite=cite,
+        scored=scored,
+        # a method added to the registry alone is cited as it stands there
+        trained={METHODS[m].label: CITED.get(m, (m,)) for m in trained},
+        epochs=_epochs(train, trained),
+        equal=_equal(train, scored),
+        stage1=STAGE1 in trained,
+        heads=_labels(m for m in scored if METHODS[m].head),
+        kl_gradient=_labels(m for m in scored if m in KL_GRADIENT),
         fused=_listed([_FUSED.get(name) or METHODS[name].label for name in score["fusion"]]),
+        exposed=EXPOSED,
+        specificities=_listed([f"{100 * s:g}" for s in ev["specificities"]]),
+        first_specificity=f"{100 * ev['specificities'][0]:g}",
+        knots=KNOTS,
+        iou=HIT_IOU,
+        region_ml=SMALLEST_ML,
+        rates=_listed([f"{rate:g}" for rate in RATES]),
     )
-    template = (Path(__file__).parent / "templates" / "methods.txt").read_text("utf-8")
-    paragraphs = [line for line in template.split("\n") if line]
-    if not settings["synthetic"]:
-        paragraphs = paragraphs[1:]
-    # values may themselves cite, so a second pass fills what the first one brought in
-    text = [paragraph.format_map(cite.nested()).format_map(cite) for paragraph in paragraphs]
-    return text, [f"[{i}] {REFERENCES[key]}" for i, key in enumerate(cite.order, start=1)]
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
+    sources = [REFERENCES.get(key) or f"{METHODS[key].citation}." for key in cite.order]
+    return paragraphs, [f"[{i}] {source}" for i, source in enumerate(sources, start=1)]
 
 
 def _needs_stage1(methods: list[str]) -> bool:
-    return any(METHODS[m].pretrained for m in methods if m in METHODS)
+    return any(METHODS[m].pretrained for m in methods)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = list(names) or [""]
+    return " and ".join(filter(None, [", ".join(first), last]))
+
+
+def _labels(methods: Iterable[str]) -> str:
+    return _listed(METHODS[m].label for m in methods)
+
+
+def _epochs(train: dict[str, Any], methods: list[str]) -> str:
+    """Return the most epochs of each method in words, methods of equal numbers together."""
+    groups: dict[str, list[str]] = {}
+    for method in methods:
+        number = epochs_of(train, method)
+        words = f"{number} epoch{'s' if number != 1 else ''}"
+        if METHODS[method].pretrained:
+            words += f" after those of {METHODS[STAGE1].label.lower()}"
+        groups.setdefault(words, []).append(method)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return _listed(f"{words} ({_labels(members)})" for words, members in groups.items())
+
+
+def _equal(train: dict[str, Any], methods: list[str]) -> bool:
+    """Return whether several final networks were allowed the same number of epochs, stage 1 counted."""
+    first = train[STAGE1]["epochs"]
+    final = [m for m in methods if m != STAGE1]
+    budgets = {epochs_of(train, m) + (first if METHODS[m].pretrained else 0) for m in final}
+    return len(final) > 1 and len(budgets) == 1

@@ -10,6 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from normct.common.cautions import EXPOSED, RANKING
 from normct.common.registry import FUSED, METHODS, PATHOLOGIES, label
 
 WEAK = 0.7
@@ -49,7 +50,9 @@ def _leading(rows: list[dict[str, str]], methods: list[str]) -> tuple[str, str] 
     return next((key for key in wanted if key in found), None)
 
 
-def results(evaluation: Path | None, methods: list[str]) -> tuple[list[str], list[str]]:
+def results(
+    evaluation: Path | None, methods: list[str], synthetic: bool = False
+) -> tuple[list[str], list[str]]:
     """Return the card's results and the blind spots that they show, as lines of Markdown.
 
     Parameters
@@ -58,6 +61,8 @@ def results(evaluation: Path | None, methods: list[str]) -> tuple[list[str], lis
         Folder with ``pathology.csv`` and, where it was made, ``subgroups.csv``.
     methods : list of str
         Of the bundle.
+    synthetic : bool
+        Whether the scans were generated: each table then says that patients may rank otherwise.
     """
     rows = _read(evaluation / "pathology.csv") if evaluation else []
     rows = [row for row in rows if row.get("members") == "single"]
@@ -68,9 +73,11 @@ def results(evaluation: Path | None, methods: list[str]) -> tuple[list[str], lis
         ]
     name = f"{label(shown[0])}, score `{shown[1]}`"
     mine = [row for row in rows if (row["method"], row["score"]) == shown]
+    warning = ["", f"**{RANKING}**"] if synthetic else []
     lines = [
         f"AUROC with its 95 % interval over patients, {name}; 0.5 is chance. By pathology: slices with the lesion "
         "against slices of healthy test scans.",
+        *warning,
         "",
         "| pathology | patients | slice AUROC |",
         "|---|---|---|",
@@ -85,6 +92,7 @@ def results(evaluation: Path | None, methods: list[str]) -> tuple[list[str], lis
         lines += [
             "",
             "Whole scans, by scanner:",
+            *warning,
             "",
             "| scanner | abnormal patients | AUROC |",
             "|---|---|---|",
@@ -169,7 +177,7 @@ def model_card(
         data = "a **synthetic** cohort (generated phantoms, no patients)"
     score, head, n = config["score"], config["score"]["head"], calibration["n_healthy"]
     warning, engine = calibration["warning"], config["preprocess"]["skullstrip"]["engine"]
-    reached, spots = results(evaluation, training["methods"])
+    reached, spots = results(evaluation, training["methods"], training["synthetic"])
     if parent:
         reached = [
             f"Not evaluated at this site. The networks are those of `{parent['name']}`; its card says what they "
@@ -220,6 +228,7 @@ def model_card(
         "## Limits",
         *(["- The networks have seen no patient: figures show working machinery, nothing of disease."]
           if training["synthetic"] else []),
+        f"- {EXPOSED}",
         *([f"- {warning[0].upper()}{warning[1:]}."] if warning else []),
         f"- A percentile is a rank among {n} healthy scans and no finer than that.",
         "- A scanner, slice thickness, reconstruction kernel or age group that training lacked can look "
