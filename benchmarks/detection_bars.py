@@ -160,7 +160,8 @@ def _confound_bars(tables: dict[str, pd.DataFrame]) -> list[Bar]:
             if value is None:
                 missing = missing or str(found.get("reason") or "empty cell")
             what = f"share of the {score} score of {method} on healthy test slices that {label} explains"
-            bars.append(Bar(f"{check}_{method}", what, value, missing=missing, **limits))
+            ends = (_number(found.get(name)) for name in ("value_low", "value_high"))
+            bars.append(Bar(f"{check}_{method}", what, value, *ends, missing=missing, **limits))
     t = tables.get("confound")
     # baselines without a network are left out: one of them *is* the acquisition
     kinds = (("", "calibrated or fused", ("calibrated", "fused")), ("_thesis", "thesis", ("thesis",)))

@@ -261,8 +261,8 @@ def tables(folder: Path, **changes: float) -> Path:
             "method": m,
             "score": s,
             "value": v["r2"],
-            "value_low": None,
-            "value_high": None,
+            "value_low": -0.1,
+            "value_high": 0.4,
             "detail": "",
         }
         for c in ("position_r2", "area_r2")
@@ -306,6 +306,7 @@ def test_bars_hold_where_every_limit_is_kept(tmp_path):
     assert by_name["fused_aupr_gain"].low == pytest.approx(0.1 / 0.8)
     assert "denoising" in by_name["network_over_published"].what  # vae_kl is better, and a rival
     assert by_name["position_r2_vae_kl"].holds is None
+    assert all(bar.low is not None and bar.high is not None for bar in by_name.values())
     assert (by_name["no_scanner"].value, by_name["no_scanner_thesis"].value) == (0.69, 0.9)
     assert by_name["no_scanner_thesis"].holds is None
 
