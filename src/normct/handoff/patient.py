@@ -103,6 +103,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         has_expected=drawn["expected"] is not None,
         calibrated=calibrated,
         dicom_words=dicom_words,
+        sheared=drawn["ct"].sheared,
         threshold=drawn["threshold"],
         unit=settings.unit,
         fixed_window=settings.hu_range is not None,
