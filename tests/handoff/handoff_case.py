@@ -63,9 +63,14 @@ def write_subject(
     score=1.6,
     seed=0,
     dicom=None,
+    turn=None,
 ) -> None:
-    """Write everything the earlier stages leave for one scan; ``dicom``: a folder to import instead."""
+    """Write everything the earlier stages leave for one scan.
+
+    ``dicom``: a folder to import instead; ``turn``: shape (4, 4), what turns or shears the scan's grid.
+    """
     affine, points = native_grid(shape, zooms, flips), rigid()
+    affine = affine if turn is None else turn @ affine
     if dicom:
         mask, inside = template()[1], ball_mask(ball)
         run_import(subject, dicom, None, root / "cohort" / subject)
