@@ -23,6 +23,35 @@ def test_patient_page_scrolls_by_key_wheel_and_slider(patient, shots):
     assert patient.inner_text("#slice-value") == "1 of 34"
 
 
+def test_drag_on_a_touch_screen_scrolls(browser, handoff):
+    """A finger's own events, as a tablet sends them; a mouse that moves over the picture scrolls nothing."""
+    context = browser.new_context(viewport={"width": 820, "height": 1180}, has_touch=True)
+    page = context.new_page()
+    page.goto((handoff / "patients" / "sub-high" / "index.html").as_uri())
+    page.wait_for_selector("#viewer[data-ready=true]")
+    start = shown(page)
+    box = page.locator("#marked").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    finger = context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        content = {"type": kind, "touchPoints": [{"x": x, "y": y + by} for by in points]}
+        finger.send("Input.dispatchTouchEvent", content)
+
+    touch("touchStart", 0)
+    for by in (-8, -16, -24, -32, -40):  # upwards, towards the vertex: a slice for every 8 pixels
+        touch("touchMove", by)
+    assert shown(page) == start + 5
+    assert page.evaluate("scrollY") == 0  # the page itself stays
+    touch("touchMove", 16)
+    assert shown(page) == start - 2
+    touch("touchEnd")
+    page.mouse.move(x, y - 30)
+    page.mouse.move(x, y + 30)
+    assert shown(page) == start - 2
+    context.close()
+
+
 def test_patient_page_changes_window_and_jumps_to_a_finding(patient, shots):
     start = shown(patient)
     brain = patient.evaluate("document.getElementById('plain').toDataURL()")

@@ -42,6 +42,22 @@ def test_worklist_prints(page, handoff, shots):
     page.screenshot(path=shots / "worklist_print.png", full_page=True)
 
 
+def test_cautions_are_text_on_screen_and_on_paper(page, handoff, shots, tmp_path):
+    """Short on the screen, whole in print: a tooltip is lost on paper and under a finger."""
+    said = [
+        "age 88 years: the model was trained on 30–80 years",
+        "metal suspected in or near the brain (0.2 mL): streaks may be marked",
+    ]
+    record = read_json(handoff / "patients" / "sub-high" / "patient.json")
+    page.goto((make_many(tmp_path, record | {"out_of_scope": said}, 2) / "index.html").as_uri())
+    cautions = page.locator("#worklist tbody tr:first-child .cautions li")
+    assert cautions.all_inner_texts() == ["age 88 years", "metal suspected in or near the brain (0.2 mL)"]
+    page.screenshot(path=shots / "worklist_cautions.png", full_page=True)
+    page.emulate_media(media="print")
+    assert cautions.all_inner_texts() == said
+    page.screenshot(path=shots / "worklist_cautions_print.png", full_page=True)
+
+
 def test_dark_room_goes_along_to_the_patients_page(page, handoff, shots):
     """Pages of file:// share no storage, and print is light whatever the screen."""
     page.goto((handoff / "index.html").as_uri())

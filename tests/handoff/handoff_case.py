@@ -31,6 +31,7 @@ SETTINGS = {
     "trained_on_synthetic": False,
     "hu_range": [0, 80],
     "voxel_fpr": 0.01,
+    "threshold_factor": 1.0,
     "viewer": {"pixels": 256, "max_slices": 200, "max_mb": 7},
     "dicom": {"write": True, "uid_root": "2.25", "copy_patient": False},
     "person": {"age": 55, "scanner": "A"},
@@ -63,9 +64,14 @@ def write_subject(
     score=1.6,
     seed=0,
     dicom=None,
+    turn=None,
 ) -> None:
-    """Write everything the earlier stages leave for one scan; ``dicom``: a folder to import instead."""
+    """Write everything the earlier stages leave for one scan.
+
+    ``dicom``: a folder to import instead; ``turn``: shape (4, 4), what turns or shears the scan's grid.
+    """
     affine, points = native_grid(shape, zooms, flips), rigid()
+    affine = affine if turn is None else turn @ affine
     if dicom:
         mask, inside = template()[1], ball_mask(ball)
         run_import(subject, dicom, None, root / "cohort" / subject)
@@ -231,7 +237,16 @@ def arguments(root: Path, subject: str, **changes) -> list[str]:
     return [subject, str(out), *listed, "--settings", json.dumps(SETTINGS | changes)]
 
 
-SHARED = ("title", "method", "score", "synthetic", "trained_on_synthetic", "min_finding_ml", "voxel_fpr")
+SHARED = (
+    "title",
+    "method",
+    "score",
+    "synthetic",
+    "trained_on_synthetic",
+    "min_finding_ml",
+    "voxel_fpr",
+    "threshold_factor",
+)
 INDEX = {k: SETTINGS[k] for k in SHARED} | {
     "networks": [METHOD],
     "fusion": ["statistical_atlas", "networks"],

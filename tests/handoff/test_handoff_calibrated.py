@@ -1,5 +1,6 @@
 """The hand-off of the default settings: a z map of statistical atlas and networks together, in SD."""
 
+import csv
 import json
 import re
 from html import unescape
@@ -44,13 +45,23 @@ def test_findings_and_threshold_are_in_standard_deviations(finished_z_run):
     assert first["kind"] == "hyperdense" and first["side"] == "left" and first["region"] == "frontal"
     assert first["mean"] == pytest.approx(30 * Z_PER_HU, abs=1)
     text = page_of(finished_z_run, "sub-high")
-    assert f"mean {first['mean']:+.1f}, peak {first['peak']:+.1f} SD" in text
+    hu = np.asarray(nib.load(finished_z_run / "cohort" / "sub-high" / "ct.nii.gz").dataobj)
+    peak = first["peak_hu"]
+    assert f"mean {first['mean']:+.1f}, peak {first['peak']:+.1f} SD; the scan up to {peak} HU" in text
     assert "has 29.3 such findings on average, 46 at most" in text
     assert "standard deviations (SD) of healthy scans" in text and " HU against" not in text
     volume = nib.load(finished_z_run / "handoff" / "patients" / "sub-high" / "anomaly_map.nii.gz")
     marked = nib.load(finished_z_run / "handoff" / "patients" / "sub-high" / "anomaly_mask.nii.gz")
     z = volume.get_fdata()[np.asarray(marked.dataobj) == 1]
     assert z.min() > Z_THRESHOLD and z.mean() == pytest.approx(first["mean"], abs=0.1)
+    own = hu[np.asarray(marked.dataobj) == 1]
+    assert (own > peak).mean() <= 0.01 <= (own >= peak).mean()
+    assert peak == pytest.approx(
+        30 + 37, abs=12
+    )  # the ball's 30 HU over white and grey matter, noise of 4 HU
+    with (finished_z_run / "handoff" / "findings.csv").open(newline="") as table:
+        rows = [row for row in csv.DictReader(table) if row["participant_id"] == "sub-high"]
+    assert rows[0]["peak_hu"] == str(peak)
 
 
 def test_plain_residual_stays_in_hu(finished_run):

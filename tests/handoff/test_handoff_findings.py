@@ -15,10 +15,10 @@ DEEP = Volume(np.full((80, 80, 80), 20, np.float32), np.diag([1.0, 1.0, 1.0, 1.0
 DEEP.affine[:3, 3] = -41
 
 
-def run(data, affine=AFFINE, min_ml=0.1, brain=None, depth=DEEP):
+def run(data, affine=AFFINE, min_ml=0.1, brain=None, depth=DEEP, hu=None):
     brain = np.ones(data.shape, bool) if brain is None else brain
     settings = {"threshold": 10.0, "min_ml": min_ml, "to_atlas": np.eye(4), "box": BOX}
-    return find(Volume(data, affine), brain, depth=depth, **settings)
+    return find(Volume(data, affine), brain, hu=hu, depth=depth, **settings)
 
 
 def test_signs_are_kept_apart_and_the_strongest_leads():
@@ -35,6 +35,20 @@ def test_signs_are_kept_apart_and_the_strongest_leads():
     assert (findings[0].mean, findings[0].peak) == (-40.0, -40.0)
     assert findings[1].words == "hyperdense, 1.0 mL, left frontal"
     assert (mask == 1).sum() == 125 and (mask == 2).sum() == 216 + 25
+
+
+def test_peak_hu_is_the_scans_own_within_the_region():
+    """71 HU in a bleed and 8 in an infarct; a single noisy voxel of hundreds and voxels beside count for nothing."""
+    data, scan = np.zeros((40, 40, 40), np.float32), np.full((40, 40, 40), 35, np.int16)
+    data[5:15, 30:35, 30:35], scan[5:15, 30:35, 30:35] = 20, 60
+    scan[5:15, 30:32, 30:32], scan[7, 33, 33], scan[20, 33, 33] = 71, 900, 800
+    data[30:36, 5:11, 5:11], scan[30:36, 5:11, 5:11] = -40, 22
+    scan[30:33, 5:7, 5:8], scan[33, 9, 9] = 8, -500
+    data[20:23, 20:23, 20], scan[20:23, 20:23, 20] = 15, 50
+    scan[21, 21, 20] = 90  # few voxels: the extreme itself
+    found = {(f.kind, f.volume_ml): f.peak_hu for f in run(data, hu=scan, min_ml=0.05)[0]}
+    assert found == {("hypodense", 1.73): 8, ("hyperdense", 2.0): 71, ("hyperdense", 0.07): 90}
+    assert [f.peak_hu for f in run(data)[0]] == [None, None]  # intensities that are not HU
 
 
 def test_small_regions_and_those_outside_the_brain_are_left_out():

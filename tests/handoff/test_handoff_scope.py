@@ -1,10 +1,17 @@
 """Warnings that a scan is a stranger to the model."""
 
+import json
+import re
+from html import unescape
+
 import numpy as np
 import pytest
+from handoff_case import HEALTHY, arguments, write_shared, write_subject
+from head_case import rigid
 
 from normct.common.files import read_json
-from normct.common.volumes import Volume
+from normct.common.volumes import Volume, read_volume, write_volume
+from normct.handoff.patient import main
 from normct.handoff.scope import acquisition_warnings, contrast_ml, metal_ml, skull_gap_cm2
 from normct.score.trained_on import describe
 
@@ -91,3 +98,55 @@ def test_page_warns_of_a_stranger(finished_run):
     low = finished_run / "handoff" / "patients" / "sub-low"
     assert read_json(low / "patient.json")["out_of_scope"] == []
     assert 'id="scope"' not in (low / "index.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """Page and record of an old patient's thin slices, another scanner's, with contrast agent, a clip and a gap."""
+    root = tmp_path_factory.mktemp("stranger")
+    write_shared(root, {"sub-a": "test"})
+    write_subject(root, "sub-a", shape=(100, 110, 170), zooms=(2.0, 2.0, 1.0))
+    path = root / "cohort" / "sub-a" / "ct.nii.gz"
+    ct = read_volume(path)
+    to_atlas = np.linalg.inv(rigid()) @ ct.affine
+    x, y, z = np.einsum("ab,bijk->aijk", to_atlas[:3, :3], np.indices(ct.data.shape)) + to_atlas[
+        :3, 3
+    ].reshape(3, 1, 1, 1)
+    ct.data[np.abs([x + 30, y - 10, z - 25]).max(axis=0) < 10] = 180  # a block of contrast agent
+    ct.data[np.abs([x - 25, y + 20, z - 20]).max(axis=0) < 3] = 3071  # a clip
+    gap = (x > 30) & (np.abs(y + 10) < 35) & (z > 28) & (z < 60) & (ct.data > 60)
+    ct.data[gap] = 40
+    write_volume(path, Volume(ct.data.astype(np.int16), ct.affine))
+    np.savez(root / "score" / "statistical_atlas.npz", trained_on=np.array(json.dumps(TRAINED)))
+    record = root / "cohort" / "sub-a" / "import.json"
+    other = {"slice_thickness_mm": 1.0, "kernel": "BONE", "tube_current_ma": None, "vendor": "Siemens"}
+    record.write_text(json.dumps(read_json(record) | {"acquisition": other}))
+    main(arguments(root, "sub-a", person={"age": 88, "scanner": "B"}))
+    folder = root / "handoff" / "patients" / "sub-a"
+    return unescape((folder / "index.html").read_text("utf-8")), read_json(folder / "patient.json")
+
+
+def test_page_names_everything_that_is_strange(stranger):
+    text, record = stranger
+    box = re.search(r'<div class="note" role="note" id="scope">(.*?)</div>', text, re.DOTALL)[1]
+    listed = re.findall(r"<li>(.*?)</li>", box)
+    for words in (
+        "age 88 years: the model was trained on 40–70 years",
+        "slice thickness 1 mm: the model was trained on 3–5 mm",
+        "kernel BONE: not among those that the model was trained on",
+        "vendor Siemens: not among",
+        "scanner (by its name in the table): not among",
+        "contrast agent suspected",
+        "metal suspected in or near the brain",
+        "a gap in the skull of about",
+    ):
+        assert sum(line.startswith(words) for line in listed) == 1, words
+    assert len(listed) == 8 and record["out_of_scope"] == listed
+
+
+def test_page_shows_quality_picture_and_score_among_healthy_scans(stranger):
+    text, _ = stranger
+    assert re.search(r'<img class="quality" src="data:image/png;base64,[A-Za-z0-9+/=]{50,}"', text)
+    svg = re.search(r'<svg class="score".*?</svg>', text, re.DOTALL)[0]
+    assert svg.count('<circle class="healthy"') == len(HEALTHY)
+    assert svg.count('class="this"') == 1 and "this scan: 1.6" in svg

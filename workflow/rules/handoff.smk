@@ -44,6 +44,7 @@ HANDOFF_SHARED = {
     "score": HANDOFF["score"],
     "title": TITLE,
     "min_finding_ml": HANDOFF["min_finding_ml"],
+    "threshold_factor": HANDOFF["threshold_factor"],
     "synthetic": SYNTHETIC,
     "trained_on_synthetic": bool(BUNDLE and read_manifest(BUNDLE)["training"].get("synthetic")),
     "voxel_fpr": SCORE_CONFIG["score"]["voxel_fpr"],

@@ -110,7 +110,8 @@ def write_volume(path: str | Path, volume: Volume, level: int = 3, slope: float 
     """Write NIfTI atomically, sform and qform set, units mm, no text in the header.
 
     A ``.nii`` path is not compressed; zlib-ng's level 3 packs like zlib's 4 at a third of its cost.
-    A sheared affine cannot be held by the qform, which is then marked unknown. With ``slope`` the data are whole
+    A sheared affine cannot be held by the qform, which is then marked unknown, for a qform beside it would put the
+    same voxel elsewhere; ITK refuses such a file. With ``slope`` the data are whole
     numbers that count steps of that size, as every reader of NIfTI undoes (``scl_slope``).
     """
     # in the file the first axis runs fastest; nibabel turns an array round slice by slice, at four times the cost

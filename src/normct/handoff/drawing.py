@@ -90,6 +90,7 @@ def maps_and_findings(
     findings, marked = find(
         anomaly,
         brain.data.view(bool),
+        hu=ct.data if settings.hu_range else None,
         threshold=threshold,
         min_ml=settings.min_finding_ml,
         to_atlas=np.asarray(np.linalg.inv(transform), float),

@@ -31,7 +31,10 @@ class Finding:
     kind : str
         ``hyperdense`` (denser than the healthy model expects) or ``hypodense``.
     volume_ml, mean, peak : float
-        Volume; mean and peak signed difference, in HU where the HU window is fixed.
+        Volume; mean and peak signed difference, in SD of healthy scans or the residual's unit.
+    peak_hu : int or None
+        HU of the scan itself that a hundredth of the region's voxels exceeds (hypodense: lies below): its highest
+        (lowest) value, but for single noisy voxels of a large region. None where intensities are not HU.
     side, region : str
         Left, right or midline of the patient; part of the brain (:mod:`normct.handoff.regions`).
     rim : bool
@@ -48,6 +51,7 @@ class Finding:
     volume_ml: float
     mean: float
     peak: float
+    peak_hu: int | None
     side: str
     region: str
     rim: bool
@@ -118,10 +122,17 @@ def _regions(
                 yield tuple(placed), own, kind
 
 
+def _peak_hu(hu: NDArray, dense: bool) -> int:
+    """Return the 99th percentile of a region's HU, the 1st of a hypodense one; of up to fifty voxels the extreme."""
+    place = round((0.99 if dense else 0.01) * (len(hu) - 1))
+    return round(float(np.partition(hu, place)[place]))
+
+
 def find(
     anomaly: Volume,
     brain: NDArray[np.bool_],
     *,
+    hu: NDArray | None,
     threshold: float,
     min_ml: float,
     to_atlas: NDArray[np.float64],
@@ -136,6 +147,8 @@ def find(
         Signed difference on the original grid.
     brain : ndarray
         Boolean, same shape: where findings may lie.
+    hu : ndarray or None
+        The scan itself, same shape; None where its intensities are not HU.
     threshold : float
         Absolute difference a voxel must exceed.
     min_ml : float
@@ -162,6 +175,7 @@ def find(
         return [], mask
     origin = np.array([s.start for s in spans])
     values_in, brain_in, mask_in = anomaly.data[spans], brain[spans], mask[spans]
+    hu_in = None if hu is None else hu[spans]
     over = (np.abs(values_in) > threshold) & brain_in
     for where, inside, dense in _regions(over, values_in):
         ml = float(inside.sum()) * anomaly.voxel_ml
@@ -184,6 +198,7 @@ def find(
             "volume_ml": round(ml, 2),
             "mean": round(float(values[inside].mean()), 1),
             "peak": round(float(values[tuple(peak)]), 1),
+            "peak_hu": None if hu_in is None else _peak_hu(hu_in[where][inside], dense),
             "side": regions.side(centre, box),
             "region": regions.lobe(*regions.proportional(centre, box)),
             "rim": rim,

@@ -78,7 +78,7 @@ def collect(root: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def false_in_healthy(scored: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return how many findings a healthy scan gets at the calibrated threshold, from any scan's record."""
+    """Return how many findings a healthy scan gets at the threshold used, from any scan's record."""
     counts = next((r["healthy_findings"] for r in scored if r["healthy_findings"]), None)
     if counts is None:
         return None
@@ -108,8 +108,8 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     root : Path
         Results folder that holds ``cohort``, ``preprocess`` and ``handoff``.
     settings : dict
-        ``title, method, score, synthetic, trained_on_synthetic, min_finding_ml, voxel_fpr, config, networks,
-        fusion, seeds, code``; ``networks`` are those that score, ``fusion`` what is scored together.
+        ``title, method, score, synthetic, trained_on_synthetic, min_finding_ml, voxel_fpr, threshold_factor,
+        config, networks, fusion, seeds, code``; ``networks`` are those that score, ``fusion`` what is scored together.
     weights : list of Path
         Weights of the networks used; empty when a bundle was used.
     bundle : Path or None
@@ -165,6 +165,7 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
         "folds": scored[0].get("cross_fit", 0) if scored else 0,
         "min_ml": settings["min_finding_ml"],
         "healthy": false_in_healthy(scored),
+        "factor": settings["threshold_factor"],
         "fpr": f"{settings['voxel_fpr'] * 100:.2g}",
     }
     listed = [r | {"trust": trust_words(r, r["n_healthy"])} for r in scored]

@@ -70,7 +70,12 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         return record
     try:
         score = read_score(
-            sources.scores, sources.calibration, settings.method, settings.score, settings.min_finding_ml
+            sources.scores,
+            sources.calibration,
+            settings.method,
+            settings.score,
+            settings.min_finding_ml,
+            settings.threshold_factor,
         )
     except KeyError as error:
         raise DataFault(
@@ -103,7 +108,9 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         has_expected=drawn["expected"] is not None,
         calibrated=calibrated,
         dicom_words=dicom_words,
+        sheared=drawn["ct"].sheared,
         threshold=drawn["threshold"],
+        factor=settings.threshold_factor,
         unit=settings.unit,
         fixed_window=settings.hu_range is not None,
         decimals=settings.decimals,
@@ -125,6 +132,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "higher_than_all": score.higher_than_all,
         "words": words,
         "threshold": drawn["threshold"],
+        **({"threshold_factor": settings.threshold_factor} if settings.threshold_factor != 1 else {}),
         "unit": settings.unit,
         "marked_ml": drawn["marked_ml"],
         "input_sha256": read_json(sources.record).get("sha256"),

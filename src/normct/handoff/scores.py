@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.special import betaincinv
 
 from normct.common.files import read_json
@@ -28,7 +30,7 @@ class Score:
     higher_than_all : bool
     threshold : float
         Absolute value of the stored map (residual with the HU window mapped to [0, 1], or z) above which a
-        voxel is marked.
+        voxel is marked: the calibrated one times ``handoff.threshold_factor``.
     seeds : int
         Networks averaged.
     false_findings : dict or None
@@ -91,33 +93,46 @@ def share_interval(below: int, n: int) -> tuple[int, int]:
     return math.floor(100 * float(low)), math.ceil(100 * float(high))
 
 
-def healthy_findings(calibration: dict[str, Any], method: str, min_ml: float) -> dict[str, Any] | None:
+def healthy_findings(
+    calibration: dict[str, Any], method: str, min_ml: float, factor: float = 1.0
+) -> dict[str, Any] | None:
     """Return how many findings healthy calibration scans get, over a ladder of thresholds.
 
     Counted on the 2 mm slices of the atlas for regions of at least ``size_ml``, the largest size counted
-    that is no larger than ``min_ml`` (or the smallest there is).
+    that is no larger than ``min_ml`` (or the smallest there is). Between two rungs the mean is linear, and the
+    largest that of the lower one.
 
     Returns
     -------
     dict or None
-        ``factors`` of the calibrated threshold, ``mean`` and ``largest`` count a scan at each, ``size_ml``,
-        ``n_scans``.
+        ``factors`` of the threshold used, which is ``factor`` times the calibrated one; 1 is always among them.
+        ``mean`` and ``largest`` count a scan at each, ``size_ml``, ``n_scans``. None where nothing was counted.
     """
     table = calibration.get("false_findings")
     if not table or not table["n_scans"] or method not in table["mean"]:
         return None
-    sizes = table["sizes_ml"]
+    sizes, factors = table["sizes_ml"], [float(f) for f in table["factors"]]
+    if not factors[0] <= factor <= factors[-1]:
+        return None
     place = max((i for i, size in enumerate(sizes) if size <= min_ml), default=0)
+    mean, largest = ([row[place] for row in table[name][method]] for name in ("mean", "largest"))
+    if factor not in factors:
+        between = bisect(factors, factor)
+        mean.insert(between, round(float(np.interp(factor, factors, mean)), 2))
+        largest.insert(between, largest[between - 1])
+        factors.insert(between, factor)
     return {
-        "factors": table["factors"],
-        "mean": [row[place] for row in table["mean"][method]],
-        "largest": [row[place] for row in table["largest"][method]],
+        "factors": [round(f / factor, 4) for f in factors],
+        "mean": mean,
+        "largest": largest,
         "size_ml": sizes[place],
         "n_scans": table["n_scans"],
     }
 
 
-def read_score(scores: str | Path, calibration: str | Path, method: str, kind: str, min_ml: float) -> Score:
+def read_score(
+    scores: str | Path, calibration: str | Path, method: str, kind: str, min_ml: float, factor: float = 1.0
+) -> Score:
     """Read the score of one scan; of several seeds, the ensemble's (``all``).
 
     Parameters
@@ -132,6 +147,8 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, kind: s
         ``calibrated`` or ``thesis``; the calibrated score of ``fused`` is named ``fused``.
     min_ml : float
         Smallest finding listed, for the number of findings in healthy scans.
+    factor : float
+        Threshold of the map, as a multiple of the calibrated one.
 
     Raises
     ------
@@ -152,9 +169,9 @@ def read_score(scores: str | Path, calibration: str | Path, method: str, kind: s
         healthy=[float(h) for h in healthy],
         percentile=row["percentile"],
         higher_than_all=bool(row["higher_than_all"]),
-        threshold=float(drawn["thresholds"][method]),
+        threshold=float(drawn["thresholds"][method]) * factor,
         seeds=max(1, sum(v["seed"] != "all" for v in rows)),
-        false_findings=healthy_findings(drawn, method, min_ml),
+        false_findings=healthy_findings(drawn, method, min_ml, factor),
         by_seed=tuple(int(v["rank"]) for v in rows if v["seed"] != "all"),
         spread=row.get("uncertainty"),
         spread_of=row.get("uncertainty_of"),

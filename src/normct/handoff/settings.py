@@ -47,7 +47,9 @@ class Settings:
     hu_range : list of float or None
         HU mapped to [0, 1] by preprocessing; None where there is no fixed window: differences have no unit.
     voxel_fpr : float
-        Share of healthy voxels above the threshold.
+        Share of healthy voxels above the calibrated threshold.
+    threshold_factor : float
+        Threshold of map and findings, as a multiple of the calibrated one.
     viewer : dict
         ``pixels``, ``max_slices``, ``max_mb``.
     dicom : dict
@@ -67,6 +69,7 @@ class Settings:
     trained_on_synthetic: bool
     hu_range: list[float] | None
     voxel_fpr: float
+    threshold_factor: float
     viewer: dict[str, Any]
     dicom: dict[str, Any]
     person: dict[str, Any] = field(default_factory=dict)

@@ -24,7 +24,7 @@ SUMMARY = [
     ),
 ]
 FINDINGS = [
-    *("participant_id", "number", "kind", "volume_ml", "mean", "peak", "unit"),
+    *("participant_id", "number", "kind", "volume_ml", "mean", "peak", "unit", "peak_hu"),
     *("side", "region", "rim", "slice", "i", "j", "k", "words", "handoff_id"),
 ]
 
