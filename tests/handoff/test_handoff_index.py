@@ -56,15 +56,23 @@ def test_failed_page_is_listed_and_the_others_stay(run):
     assert "broken &lt;b&gt;" in text and "sub-high" in text
 
 
-def test_removed_scan_leaves_no_trace(run):
-    table = run / "cohort" / "participants.tsv"
+@pytest.mark.parametrize("history", ["kept", "deleted", "edited"])
+def test_removed_scan_leaves_no_trace(run, history):
+    """As the guide says of erasing a person: what tells of changes says that it went, unless cleared."""
+    out, table = run / "handoff", run / "cohort" / "participants.tsv"
     table.write_text("".join(line for line in table.open() if not line.startswith("sub-dark")))
+    if history == "deleted":
+        (out / ".history.json").unlink()
+    elif history == "edited":
+        known = read_json(out / ".history.json")
+        del known["scans"]["sub-dark"]
+        known["changes"] = [r for r in known["changes"] if r["participant_id"] != "sub-dark"]
+        write_json(out / ".history.json", known)
     build(run, INDEX, [], None)
-    assert not (run / "handoff" / "patients" / "sub-dark").exists()
-    for path in (run / "handoff").glob("*"):
-        if path.is_file() and path.name not in {"changes.csv", ".history.json"}:  # they say that it went
-            assert b"sub-dark" not in path.read_bytes(), path.name
-    assert check_sums(run / "handoff") == []
+    assert not (out / "patients" / "sub-dark").exists()
+    said = {p.name for p in out.rglob("*") if p.is_file() and b"sub-dark" in p.read_bytes()}
+    assert said == ({"changes.csv", ".history.json"} if history == "kept" else set())
+    assert check_sums(out) == []
 
 
 def test_stale_link_is_not_followed(tmp_path):
