@@ -2,14 +2,20 @@
 
 import json
 import re
+import shutil
 from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from handoff_case import METHOD, arguments, write_aside, write_shared, write_subject
+from handoff_case import INDEX, METHOD, arguments, write_aside, write_shared, write_subject
 
+from normct.common.errors import NormctError
 from normct.common.files import read_json
+from normct.handoff.index import build, collect
 from normct.handoff.page import ordinal_words, render, score_svg
-from normct.handoff.patient import Settings, Sources, main, make_patient
+from normct.handoff.patient import Settings, Sources, main, make, make_patient
 from normct.handoff.scores import share_interval
 
 
@@ -38,14 +44,73 @@ def test_pages_reach_no_network_and_know_no_label(finished_run):
         assert not re.search(r"\sstyle=|\son\w+=", text)  # the policy forbids both
 
 
-@pytest.mark.parametrize("subject", ["<script>alert(1)</script>", "../../x", "a\"b'c&"])
-def test_ids_and_reasons_are_escaped(subject):
-    text = render(
-        "aside.html.j2", None, subject=subject, title=subject, synthetic=False, trained_on_synthetic=False,
-        quality=None, picture=None, reasons=[subject], failed=False,
-    )  # fmt: skip
-    assert subject not in text or subject == "../../x"
-    assert "<script>alert" not in text
+class Seen(HTMLParser):
+    """What a browser makes of a page: elements, attributes, where links lead."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.names, self.links = [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.names |= {name for name, _ in attrs}
+        self.links += [
+            value for name, value in attrs if name in {"href", "src"} and not value.startswith("data:")
+        ]
+
+
+HOSTILE = ["<script>alert(1)</script>", "../../x", "a\"b'c& onload=x</title><b>"]
+
+
+def hostile_page(kind, subject, tmp_path, finished_run, monkeypatch):
+    """Return a page as it were if an ID got past every check."""
+    if kind == "aside":
+        return render(
+            "aside.html.j2", None, subject=subject, title=subject, synthetic=False, trained_on_synthetic=False,
+            quality=None, picture=None, reasons=[subject], failed=False,
+        )  # fmt: skip
+    if kind == "patient":
+        if subject == "sub-x":
+            return (finished_run / "handoff" / "patients" / "sub-low" / "index.html").read_text("utf-8")
+        given = arguments(finished_run, "sub-low")[2:]
+        named = dict(zip(given[::2], given[1::2], strict=True))
+        settings = Settings(**json.loads(named.pop("--settings")))
+        sources = Sources(**{name[2:].replace("-", "_"): Path(path) for name, path in named.items()})
+        (tmp_path / "made").mkdir()
+        make(tmp_path / "made", subject, sources, settings)
+        return (tmp_path / "made" / "index.html").read_text("utf-8")
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    groups = collect(run)
+    paged = {"participant_id": subject, "reasons": [subject], "page": True}
+    groups["failed"].append(paged | {"status": "failed"})
+    groups["aside"].append(paged)
+    groups["scored"][0]["participant_id"] = subject
+    monkeypatch.setattr("normct.handoff.index.collect", lambda _: groups)
+    monkeypatch.setattr("normct.handoff.history.stamp_page", lambda *_: None)
+    monkeypatch.setattr("normct.handoff.history.stamp_record", lambda *_: None)
+    build(run, INDEX, [], None)
+    return (run / "handoff" / "index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["aside", "patient", "worklist"])
+@pytest.mark.parametrize("subject", HOSTILE)
+def test_ids_that_got_through_are_text_and_lead_nowhere(kind, subject, tmp_path, finished_run, monkeypatch):
+    text = hostile_page(kind, subject, tmp_path, finished_run, monkeypatch)
+    harmless = hostile_page(kind, "sub-x", tmp_path / "harmless", finished_run, monkeypatch)
+    page, expected = Seen(text), Seen(harmless)
+    assert page.elements == expected.elements and page.names == expected.names
+    assert page.links == [link.replace("sub-x", quote(subject, safe="")) for link in expected.links]
+    assert [link for link in page.links if ".." in link.split("/")] in ([], ["../../index.html"])
+    assert subject in unescape(text)
+
+
+@pytest.mark.parametrize("subject", HOSTILE)
+def test_hostile_id_is_refused_before_a_file_is_written(subject, tmp_path):
+    given = arguments(tmp_path, "sub-a")
+    with pytest.raises(NormctError, match="letters or digits"):
+        main([subject, *given[1:]])
+    assert not list(tmp_path.iterdir())
 
 
 def test_failure_becomes_a_page_and_leaves_nothing_half_written(tmp_path):

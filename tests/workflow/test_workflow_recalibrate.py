@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import nibabel as nib
@@ -73,6 +75,24 @@ def test_frozen_weights_and_new_scales_only(site):
     assert counts["score_drift"] == 1
     assert not {"score_reference", "score_calibrate", "score_recalibrate"} & set(counts)
     assert "out/new/our_own/score/drift.html" in scoring.stdout
+
+
+def test_provenance_gets_the_frozen_settings_not_the_local_ones(site):
+    """What this machine's file says of training made nothing here; what it computes with is its own."""
+    (site.folder / "new.tsv").write_text("participant_id\tct\tgroup\nsub-1\tone.nii.gz\tunlabelled\n")
+    (site.folder / "other.yaml").write_text("train: {multitask: {epochs: 77}}\nscore: {accelerator: cpu}\n")
+    done = site.snakemake(
+        "score_new", "--dry-run", "-p", "--config", "new=new.tsv", "bundle=b", extra="other.yaml"
+    )
+    command = re.search(r"python -m normct\.handoff\.index .*", done.stdout)[0]
+    words = shlex.split(command)
+    config = json.loads(words[words.index("--settings") + 1])["config"]
+    frozen = json.loads((site.folder / "b" / "bundle.json").read_text("utf-8"))["config"]
+    assert frozen["train"]["multitask"]["epochs"] != 77
+    for section in ("preprocess", "score", "train"):
+        own = {"accelerator": "cpu"} if section == "score" else {}
+        assert config[section] == frozen[section] | own, section
+    assert "cohort" in config and "evaluate" not in config
 
 
 def test_scans_that_are_not_healthy_are_refused(site):

@@ -49,6 +49,12 @@ HANDOFF_SHARED = {
     "trained_on_synthetic": bool(BUNDLE and read_manifest(BUNDLE)["training"].get("synthetic")),
     "voxel_fpr": SCORE_CONFIG["score"]["voxel_fpr"],
 }
+# what made the results: a frozen model's settings, whatever config.yaml says of training today, on this machine's device
+HANDOFF_CONFIG = {
+    **config,
+    **SCORE_CONFIG,
+    "score": {**SCORE_CONFIG["score"], "accelerator": config["score"]["accelerator"]},
+}
 
 
 rule handoff_patient:
@@ -143,7 +149,7 @@ rule handoff_index:
             {
                 **HANDOFF_SHARED,
                 # what is behind the hand-off: the evaluation reads other files and changes nothing here
-                "config": {k: v for k, v in config.items() if k != "evaluate"},
+                "config": {k: v for k, v in HANDOFF_CONFIG.items() if k != "evaluate"},
                 "networks": list(SCORE_METHODS),
                 "fusion": SCORE_CONFIG["score"]["fusion"],
                 "seeds": list(SCORE_SEEDS),

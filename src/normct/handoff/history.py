@@ -56,7 +56,7 @@ def today() -> str:
 
 
 def record(out: Path, handoff_id: str, scans: dict[str, dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """Remember this hand-off; return its date and all changes since the first.
+    """Remember this hand-off; return its date and all changes since the first, a row for each hand-off among them.
 
     Parameters
     ----------
@@ -72,8 +72,10 @@ def record(out: Path, handoff_id: str, scans: dict[str, dict[str, Any]]) -> tupl
     if known and known["handoff_id"] == handoff_id:
         return known["date"], known["changes"]
     date, changes = today(), list(known["changes"]) if known else []
+    marks = {"date": date, "handoff_id": handoff_id, "previous_id": known["handoff_id"] if known else None}
+    # a row of its own, so that the table carries ID and date where nothing else differs
+    changes.append(marks | {"participant_id": None, "what": "hand-off"})
     if known:
-        marks = {"date": date, "handoff_id": handoff_id, "previous_id": known["handoff_id"]}
         changes += [marks | row for row in differences(known["scans"], scans)]
     write_json(path, {"handoff_id": handoff_id, "date": date, "scans": scans, "changes": changes})
     return date, changes
@@ -87,3 +89,16 @@ def stamp_page(path: Path, handoff_id: str, date: str) -> None:
     if stamped != content:
         with atomic(path) as part:
             part.write_bytes(stamped)
+
+
+def unstamped(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a scan's record without ID and date, of which the next ID must not depend."""
+    return {name: value for name, value in record.items() if name not in {"handoff_id", "date"}}
+
+
+def stamp_record(path: Path, handoff_id: str, date: str) -> None:
+    """Write ID and date into ``patient.json``; one that carries them already is left alone."""
+    record = read_json(path)
+    stamped = unstamped(record) | {"handoff_id": handoff_id, "date": date}
+    if stamped != record:
+        write_json(path, stamped)

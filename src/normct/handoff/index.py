@@ -9,9 +9,6 @@ import csv
 import hashlib
 import json
 import logging
-import re
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,15 @@ from normct.common.cli import parser, run
 from normct.common.files import atomic, read_json, write_json
 from normct.common.provenance import git_commit
 from normct.common.registry import FUSED, METHODS, label
+from normct.common.subject import refuse_bad_ids
 from normct.handoff import history
 from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED, method_words, render, trust_words
-from normct.handoff.provenance import provenance
+from normct.handoff.provenance import input_sums, provenance
 from normct.handoff.report_pdf import write_report
-from normct.handoff.sums import ZIP, write_sums, write_zip
+from normct.handoff.stale import remove_parts, remove_stale
+from normct.handoff.sums import ZIP, refuse_links, write_sums, write_zip
 from normct.handoff.tables import write_csv, write_summary, write_tables
 
-SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 PAGED = ("test", "unlabelled")
 
 
@@ -36,19 +34,6 @@ def read_roles(path: Path) -> dict[str, str]:
         return {row["participant_id"]: row["role"] for row in csv.DictReader(handle, delimiter="\t")}
 
 
-def remove_stale(patients: Path, wanted: Iterable[str]) -> list[str]:
-    """Delete folders of scans that are no longer handed off; links are unlinked, never followed."""
-    keep, removed = set(wanted), []
-    for path in sorted(patients.iterdir()) if patients.is_dir() else []:
-        if path.name not in keep and SUBJECT.fullmatch(path.name):
-            if path.is_symlink() or not path.is_dir():
-                path.unlink()
-            else:
-                shutil.rmtree(path)
-            removed.append(path.name)
-    return removed
-
-
 def collect(root: Path) -> dict[str, list[dict[str, Any]]]:
     """Gather the records of all scans.
 
@@ -56,12 +41,18 @@ def collect(root: Path) -> dict[str, list[dict[str, Any]]]:
     -------
     dict
         ``scored`` (most abnormal first), ``aside`` and ``failed`` (by ID).
+
+    Raises
+    ------
+    ConfigError
+        If an ID could lead out of the hand-off.
     """
     roles = read_roles(root / "cohort" / "participants.tsv")
+    refuse_bad_ids(roles)
     groups: dict[str, list[dict[str, Any]]] = {"ok": [], "set_aside": [], "failed": []}
     for subject, role in roles.items():
         if role in PAGED:
-            record = read_json(root / "handoff" / "patients" / subject / "patient.json")
+            record = history.unstamped(read_json(root / "handoff" / "patients" / subject / "patient.json"))
             groups[record["status"]].append(record | {"page": True})
         else:
             quality = read_json(root / "preprocess" / subject / "quality.json")
@@ -126,8 +117,10 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     paged = [r["participant_id"] for r in (*scored, *aside, *failed) if r["page"]]
     for subject in remove_stale(out / "patients", paged):
         logging.info("removed the page of %s, which is no longer in the table", subject)
+    remove_parts(out)
+    refuse_links(out)
     made = provenance(settings, weights, bundle)
-    made["inputs_sha256"] = {r["participant_id"]: r["input_sha256"] for r in scored}
+    made["inputs_sha256"] = input_sums(root / "cohort", groups)
     # one name for one state of the results: the same scans, scores and settings give the same ID
     text = json.dumps([made, scored, aside, failed], sort_keys=True, ensure_ascii=True)
     handoff_id = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -135,7 +128,7 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
     write_json(
         out / "provenance.json", made | {"commit": git_commit(), "handoff_id": handoff_id, "date": date}
     )
-    write_tables(out, groups, handoff_id)
+    write_tables(out, groups, handoff_id, date)
     write_csv(out / "changes.csv", history.CHANGES, changes)
     brief = [
         [{"participant_id": r["participant_id"], "reason": "; ".join(r["reasons"])} for r in g]
@@ -183,8 +176,9 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
         write_report(part, groups, out / "patients", shared)
     for subject in paged:
         history.stamp_page(out / "patients" / subject / "index.html", handoff_id, date)
+        history.stamp_record(out / "patients" / subject / "patient.json", handoff_id, date)
     (out / ZIP).unlink(missing_ok=True)
-    write_sums(out)
+    write_sums(out, f"Hand-off {handoff_id}, {date}")
     if settings["config"].get("handoff", {}).get("zip"):
         write_zip(out)
     return {"scored": len(scored), "set aside": len(aside), "failed": len(failed)}

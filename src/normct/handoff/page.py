@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from functools import partial
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -65,6 +67,8 @@ def render(template: str, script: str | None, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Jinja's own keeps "/": an ID names one folder, and must not lead out of it
+    environment.filters["urlencode"] = partial(quote, safe="")
     return environment.get_template(template).render(
         stamp=f"{values['handoff_id']}, {values['date']}" if "handoff_id" in values else "not yet listed",
         policy=policy,

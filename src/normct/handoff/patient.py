@@ -19,6 +19,7 @@ from normct.common.errors import DataFault
 from normct.common.files import atomic, read_json, write_json
 from normct.common.registry import METHODS
 from normct.common.slices import read_slices
+from normct.common.subject import refuse_bad_ids
 from normct.handoff.dicom_out import write_dicom
 from normct.handoff.drawing import draw
 from normct.handoff.page import (
@@ -32,6 +33,7 @@ from normct.handoff.page import (
 )
 from normct.handoff.scores import read_score
 from normct.handoff.settings import Settings, Sources
+from normct.handoff.stale import refuse_linked
 
 LISTED = 20
 TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
@@ -151,6 +153,7 @@ def make_patient(out: Path, subject: str, sources: Sources, settings: Settings) 
     str
         ``ok``, ``set_aside`` or ``failed``.
     """
+    refuse_linked(out.parent)
     if out.is_symlink():  # replaced by a folder, never followed
         out.unlink()
     try:
@@ -199,6 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         options.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     options.add_argument("--settings", required=True, help="JSON with the fields of Settings")
     arguments = options.parse_args(argv)
+    refuse_bad_ids([arguments.subject])
     sources = Sources(**{name: getattr(arguments, name) for name in names})
     settings = Settings(**json.loads(arguments.settings))
     status = make_patient(arguments.out, arguments.subject, sources, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from normct.common.files import sha256
+from normct.common.files import read_json, sha256
 from normct.common.provenance import versions
 
 # values that are places on someone's disk
@@ -34,3 +34,23 @@ def provenance(settings: dict[str, Any], weights: list[Path], bundle: Path | Non
         "weights_sha256": {f"{p.parent.parent.name}/{p.parent.name}": sha256(p) for p in sorted(weights)},
         "bundle_sha256": sha256(bundle / "bundle.json") if bundle else None,
     }
+
+
+def input_sums(cohort: Path, groups: dict[str, list[dict[str, Any]]]) -> dict[str, str | None]:
+    """Return each listed scan's hash of its source, set aside and failed ones included; None where none was taken.
+
+    Parameters
+    ----------
+    cohort : Path
+        Folder with ``<sub>/import.json``.
+    groups : dict
+        ``scored``, ``aside`` and ``failed`` records.
+    """
+    sums = {}
+    for record in (r for name in ("scored", "aside", "failed") for r in groups[name]):
+        subject, path = record["participant_id"], cohort / record["participant_id"] / "import.json"
+        if "input_sha256" in record:  # what the page was made of
+            sums[subject] = record["input_sha256"]
+        else:
+            sums[subject] = read_json(path).get("sha256") if path.is_file() else None
+    return sums

@@ -1,4 +1,4 @@
-"""``report.pdf``: a page a scan for the file, with its key slice, score, findings and limits."""
+"""``report.pdf``: a page a scan for the file (more where its text is long): key slice, score, findings, limits."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from normct.handoff.page import RESEARCH, SYNTHETIC, UNTRAINED
 
 WIDTH, HEIGHT = A4
 LEFT, RIGHT = 18 * mm, WIDTH - 18 * mm
+BOTTOM = 15 * mm
+LEADING = 1.35
 LISTED = 10
 PLAIN, BOLD = "NormCT", "NormCT-Bold"
 LIMITS = (
@@ -31,17 +33,41 @@ LIMITS = (
 
 
 class Page:
-    """A page that is written from the top down."""
+    """A page that is written from the top down; what finds no room goes on to a next one with the same head."""
 
-    def __init__(self, canvas: Canvas) -> None:
-        self.canvas, self.y = canvas, HEIGHT - 18 * mm
+    def __init__(self, canvas: Canvas, shared: dict[str, Any], heading: str) -> None:
+        self.canvas, self.shared = canvas, shared
+        self._start(heading)
+        self.heading = f"{heading}, continued"
 
-    def text(self, words: str, size: float = 10, font: str = PLAIN, indent: float = 0) -> None:
-        """Write a paragraph, broken into lines."""
-        for line in simpleSplit(words, font, size, RIGHT - LEFT - indent):
-            self.y -= size * 1.35
+    def _start(self, heading: str) -> None:
+        self.y, self.top = HEIGHT - 18 * mm, float("-inf")  # no break within the head
+        self.text(RESEARCH, 10, BOLD)
+        if self.shared["synthetic"]:
+            self.text(SYNTHETIC, 10, BOLD)
+        if self.shared["trained_on_synthetic"]:
+            self.text(UNTRAINED, 10, BOLD)
+        self.gap()
+        self.text(heading, 16, BOLD)
+        self.text(f"{self.shared['title']}. Hand-off {self.shared['handoff_id']}, {self.shared['date']}.", 9)
+        self.gap()
+        self.top = self.y
+
+    def need(self, height: float) -> None:
+        """Go on to a next page where less than this is left, in points; on a fresh one it must do."""
+        if self.y - height < BOTTOM and self.y < self.top:
+            self.canvas.showPage()
+            self._start(self.heading)
+
+    def text(self, words: str, size: float = 10, font: str = PLAIN) -> None:
+        """Write a paragraph, broken into lines; kept together where a page can hold it."""
+        lines = simpleSplit(words, font, size, RIGHT - LEFT)
+        self.need(len(lines) * size * LEADING)
+        for line in lines:
+            self.need(size * LEADING)
+            self.y -= size * LEADING
             self.canvas.setFont(font, size)
-            self.canvas.drawString(LEFT + indent, self.y, line)
+            self.canvas.drawString(LEFT, self.y, line)
 
     def gap(self, points: float = 6) -> None:
         """Leave a space."""
@@ -52,24 +78,13 @@ class Page:
         image = ImageReader(str(path))
         width, height = image.getSize()
         scale = min((RIGHT - LEFT) / width, 95 * mm / height)
+        self.need(height * scale + 4)
         self.y -= height * scale + 4
         self.canvas.drawImage(image, LEFT, self.y, width * scale, height * scale)
 
 
-def _frame(page: Page, shared: dict[str, Any], heading: str) -> None:
-    page.text(RESEARCH, 10, BOLD)
-    if shared["synthetic"]:
-        page.text(SYNTHETIC, 10, BOLD)
-    if shared["trained_on_synthetic"]:
-        page.text(UNTRAINED, 10, BOLD)
-    page.gap()
-    page.text(heading, 16, BOLD)
-    page.text(f"{shared['title']}. Hand-off {shared['handoff_id']}, {shared['date']}.", 9)
-    page.gap()
-
-
-def _scan(page: Page, record: dict[str, Any], folder: Path, shared: dict[str, Any]) -> None:
-    _frame(page, shared, record["participant_id"])
+def _scan(canvas: Canvas, record: dict[str, Any], folder: Path, shared: dict[str, Any]) -> None:
+    page = Page(canvas, shared, record["participant_id"])
     page.text(f"Anomaly score {record['words']} ({shared['method']}). Rank {record['rank']}.", 11, BOLD)
     page.text("Quality: " + "; ".join([record["quality"], *record["reasons"]]))
     for text in record["out_of_scope"]:
@@ -137,19 +152,12 @@ def write_report(
     canvas.setTitle(f"{shared['title']}: hand-off {shared['handoff_id']}")
     canvas.setAuthor("NormCT")
     for record in groups["scored"]:
-        _scan(Page(canvas), record, folder, shared)
+        _scan(canvas, record, folder, shared)
         canvas.showPage()
     without = [(r, "failed") for r in groups["failed"]] + [(r, "set aside") for r in groups["aside"]]
-    page = None
-    for record, why in without:
-        if page is None or page.y < 40 * mm:
-            if page is not None:
-                canvas.showPage()
-            page = Page(canvas)
-            _frame(page, shared, "Scans without a result")
-        page.text(f"{record['participant_id']} ({why}): {'; '.join(record['reasons'])}")
-    if page is not None or not groups["scored"]:
-        if page is None:
-            _frame(Page(canvas), shared, "No scans")
+    if without or not groups["scored"]:
+        page = Page(canvas, shared, "Scans without a result" if without else "No scans")
+        for record, why in without:
+            page.text(f"{record['participant_id']} ({why}): {'; '.join(record['reasons'])}")
         canvas.showPage()
     canvas.save()

@@ -9,47 +9,67 @@ from pathlib import Path
 
 from normct.common.errors import NormctError
 from normct.common.files import atomic, sha256
+from normct.handoff.history import NAME as HISTORY
 
 NAME = "SHA256SUMS"
 ZIP = "handoff.zip"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def _walk(folder: Path) -> tuple[list[str], list[str]]:
-    """Return files and links as relative paths, hidden ones (Snakemake's marks) left out; no link is followed."""
-    files, links = [], []
+def _walk(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return files, links and what is hidden, as relative paths; no link is followed, no hidden folder entered."""
+    files, links, hidden = [], [], []
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in (*folders, *names):
             path = Path(parent) / name
+            relative = path.relative_to(folder).as_posix()
             if name.startswith("."):
-                continue
-            if path.is_symlink():
-                links.append(path.relative_to(folder).as_posix())
+                hidden.append(relative)
+            elif path.is_symlink():
+                links.append(relative)
             elif name in names:
-                files.append(path.relative_to(folder).as_posix())
-    return sorted(name for name in files if name not in {NAME, ZIP}), sorted(links)
+                files.append(relative)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    return sorted(set(files) - {NAME, ZIP}), sorted(links), sorted(set(hidden) - {HISTORY})
 
 
 def listed_files(folder: Path) -> list[str]:
-    """Return every file of the hand-off as a relative path; links are none of its own."""
+    """Return every file of the hand-off as a relative path; links and hidden files are none of its own."""
     return _walk(folder)[0]
 
 
-def write_sums(folder: str | Path) -> None:
+def refuse_links(folder: Path) -> None:
+    """Raise if a link lies in the folder: what it leads to would be written to, or leave with a copy unseen."""
+    if links := _walk(folder)[1]:
+        raise NormctError("The hand-off holds links; remove them: " + ", ".join(links))
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Return file name to SHA-256 of ``SHA256SUMS``; comments are skipped, as ``sha256sum -c`` does."""
+    lines = (line for line in path.read_text("utf-8").splitlines() if not line.startswith("#"))
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def write_sums(folder: str | Path, head: str) -> None:
     """Write ``SHA256SUMS`` over everything in the folder, in the format of ``sha256sum``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The hand-off.
+    head : str
+        Comment of the first line: ID and date, to which the sums tie files that cannot carry them.
 
     Raises
     ------
     NormctError
-        If a link lies in the folder: what it leads to would be missing from a copy, or leave with it unseen.
+        If a link lies in the folder.
     """
     folder = Path(folder)
-    if links := _walk(folder)[1]:
-        raise NormctError("The hand-off holds links; remove them: " + ", ".join(links))
+    refuse_links(folder)
     lines = [f"{sha256(folder / name)}  {name}\n" for name in listed_files(folder)]
     with atomic(folder / NAME) as part:
-        part.write_text("".join(lines), "utf-8")
+        part.write_text("".join([f"# {head}\n", *lines]), "utf-8")
 
 
 def write_zip(folder: str | Path) -> None:
@@ -67,18 +87,16 @@ def write_zip(folder: str | Path) -> None:
 
 
 def check_sums(folder: str | Path) -> list[str]:
-    """Return every fault found: changed, missing, extra or linked files; an empty list when all is well."""
+    """Return every fault found: changed, missing, extra, linked or hidden files; an empty list when all is well."""
     folder = Path(folder)
     path = folder / NAME
     if not path.is_file():
         return [f"{NAME}: missing; is this the hand-off's folder?"]
-    expected: dict[str, str] = {}
-    for line in path.read_text("utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        expected[name] = digest
-    files, links = _walk(folder)
+    expected = read_sums(path)
+    files, links, hidden = _walk(folder)
     there = set(files)
     faults = [f"{name}: a link, no file of the hand-off" for name in links]
+    faults += [f"{name}: hidden, no file of the hand-off" for name in hidden]
     faults += [f"{name}: not in {NAME}" for name in sorted(there - set(expected))]
     for name, digest in sorted(expected.items()):
         if name not in there:

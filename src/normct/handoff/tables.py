@@ -21,11 +21,12 @@ SUMMARY = [
         "words",
         "reasons",
         "handoff_id",
+        "date",
     ),
 ]
 FINDINGS = [
     *("participant_id", "number", "kind", "volume_ml", "mean", "peak", "unit", "peak_hu"),
-    *("side", "region", "rim", "slice", "i", "j", "k", "words", "handoff_id"),
+    *("side", "region", "rim", "slice", "i", "j", "k", "words", "handoff_id", "date"),
 ]
 
 
@@ -48,7 +49,7 @@ def write_csv(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) ->
         writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
 
 
-def write_tables(out: Path, groups: dict[str, list[dict[str, Any]]], handoff_id: str) -> None:
+def write_tables(out: Path, groups: dict[str, list[dict[str, Any]]], handoff_id: str, date: str) -> None:
     """Write ``summary.csv`` and ``findings.csv``.
 
     Parameters
@@ -57,7 +58,8 @@ def write_tables(out: Path, groups: dict[str, list[dict[str, Any]]], handoff_id:
         The hand-off's folder.
     groups : dict
         ``scored``, ``aside`` and ``failed`` records.
-    handoff_id : str
+    handoff_id, date : str
+        In every row.
     """
     rows = [
         {
@@ -68,6 +70,7 @@ def write_tables(out: Path, groups: dict[str, list[dict[str, Any]]], handoff_id:
             "out_of_scope": "; ".join(record.get("out_of_scope", [])) or None,
             "status": STATUS[name],
             "handoff_id": handoff_id,
+            "date": date,
         }
         for name in STATUS
         for record in groups[name]
@@ -79,6 +82,7 @@ def write_tables(out: Path, groups: dict[str, list[dict[str, Any]]], handoff_id:
             "participant_id": r["participant_id"],
             "unit": r["unit"],
             "handoff_id": handoff_id,
+            "date": date,
             **dict(zip("ijk", f["voxel"], strict=True)),
         }
         for r in groups["scored"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
-from normct.handoff.sums import NAME, check_sums
+from normct.handoff.sums import NAME, check_sums, read_sums
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,8 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     faults = check_sums(folder)
     if faults:
         raise NormctError("\n".join(["The hand-off is not as it was written; copy it again:", *faults]))
-    count = len((folder / NAME).read_text("utf-8").splitlines())
-    print(f"{count} files, all as written.")
+    print(f"{len(read_sums(folder / NAME))} files, all as written.")
 
 
 if __name__ == "__main__":
