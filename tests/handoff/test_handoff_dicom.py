@@ -125,6 +125,16 @@ def test_no_planted_name_leaves_and_uids_only_under_dicom(case):
     assert seen_dicom == 2
 
 
+def test_readme_lists_every_file_and_says_what_a_pacs_needs(case):
+    out = case[0] / "handoff"
+    guide = (out / "README.txt").read_text("utf-8")
+    names = {p.name for p in (out / "patients" / "sub-dcm").iterdir()} - {"index.html"}
+    assert {"scan.nii.gz", "key_slice.jpg", "dicom"} <= names
+    for name in names:
+        assert f"patients/<scan>/{name}" in guide
+    assert "set copy_patient before" in guide and "set handoff.dicom.write: false" in guide
+
+
 def test_rebuilding_gives_the_same_objects(case):
     root, _, _ = case
     folder = root / "handoff" / "patients" / "sub-dcm"
