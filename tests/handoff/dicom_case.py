@@ -5,15 +5,24 @@ from __future__ import annotations
 import base64
 import gzip
 import re
+import shutil
+import subprocess
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
+import pytest
+from handoff_case import SETTINGS
 from head_case import head, rigid
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy import ndimage
 
+from normct.common.volumes import Volume, read_volume
+from normct.handoff.dicom_out import write_dicom
 from normct.handoff.planes import plane_affine
+from normct.handoff.settings import Settings
 
 BALL, DELTA = (-35.0, 30.0, 20.0, 16.0), 30.0
 PLANTED = {
@@ -86,6 +95,57 @@ def frames(dataset):
         position = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
         chosen = group.get("SegmentIdentificationSequence", shared)
         yield source, position, chosen[0].ReferencedSegmentNumber if chosen else None, pixels[number]
+
+
+def sampled(volume: Volume, plane: dict, order: int) -> np.ndarray:
+    """Values of a volume at a plane's pixels, shape (rows, columns), straight from DICOM's own formula."""
+    along_row, along_column = np.reshape(plane["orientation"], (2, 3))
+    row, column = np.indices((plane["rows"], plane["columns"]))[..., None]
+    patient = np.array(plane["position"]) + row * plane["spacing"][0] * along_column
+    patient = (patient + column * plane["spacing"][1] * along_row) * [-1, -1, 1]
+    to_index = np.linalg.inv(volume.affine)
+    index = patient @ to_index[:3, :3].T + to_index[:3, 3]
+    return ndimage.map_coordinates(
+        volume.data, np.moveaxis(index, -1, 0), order=order, mode="grid-constant", prefilter=False
+    )
+
+
+def mapped(overlay: pydicom.Dataset) -> pydicom.Dataset:
+    """Return the real-world value mapping of a parametric map."""
+    shared, first = overlay.SharedFunctionalGroupsSequence[0], overlay.PerFrameFunctionalGroupsSequence[0]
+    where = shared if "RealWorldValueMappingSequence" in shared else first
+    return where.RealWorldValueMappingSequence[0]
+
+
+def write_again(cohort: Path, out: Path, maps: Path, **changes) -> list[str]:
+    """Write the DICOM results of an imported scan alone, of the maps in a patient's folder; what the page says."""
+    sources = SimpleNamespace(
+        ct=cohort / "ct.nii.gz",
+        record=cohort / "import.json",
+        private=cohort / "dicom_private.json",
+        maps=cohort / "ct.nii.gz",  # for its time alone
+    )
+    drawn = {
+        "anomaly": read_volume(maps / "anomaly_map.nii.gz"),
+        "marked": read_volume(maps / "anomaly_mask.nii.gz", dtype=None),
+    }
+    out.mkdir()
+    return write_dicom(
+        out, cohort.name, sources=sources, settings=Settings(**(SETTINGS | changes)), drawn=drawn
+    )
+
+
+needs_dciodvfy = pytest.mark.skipif(
+    shutil.which("dciodvfy") is None, reason="needs dciodvfy: apt-get install -y dicom3tools"
+)
+
+
+def errors(path: Path) -> list[str]:
+    """Return what dciodvfy holds to be wrong with one of our objects."""
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, check=False)
+    said = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+    assert any(line in {"Segmentation", "ParametricMap"} for line in said)
+    return [line for line in said if line.startswith(("Error", "Abort"))]
 
 
 PDF_STREAM = re.compile(rb">>\s*stream\r?\n(.+?)\s*endstream", re.DOTALL)

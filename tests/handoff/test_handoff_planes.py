@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_case import frames
+from dicom_case import frames, mapped, sampled, write_again
 from head_case import native_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from normct.cohort.importer import run_import
 from normct.common.files import read_json
-from normct.common.volumes import Volume, read_volume
+from normct.common.volumes import Volume, read_volume, write_volume
 from normct.handoff.dicom_objects import Stamp, segmentation, source_datasets
 from normct.handoff.planes import plane_affine, sample
 
@@ -42,8 +43,11 @@ def scans(draw):
             "spacing": [1.0, 1.2],
             "rows": 120,
             "columns": 100,
+            "thickness": 5.0,
+            "sop_class": "1.2.840.10008.5.1.4.1.1.2",
+            "sop_instance": f"2.25.4.{number}",
         }
-        for z in np.cumsum(gaps) - sum(gaps) / 2 - 60 * np.sin(-tilt)
+        for number, z in enumerate(np.cumsum(gaps) - sum(gaps) / 2 - 60 * np.sin(-tilt), 1)
     ]
     return shape, affine, planes
 
@@ -56,9 +60,14 @@ def stack(volume, instances, box, order):
     return result
 
 
+UIDS = {"study": "2.25.1", "series": "2.25.2", "frame_of_reference": "2.25.3"}
+STAMP = Stamp("2.25", "seed", datetime(2026, 1, 1, tzinfo=UTC))
+
+
 @settings(max_examples=10, deadline=None)
-@given(scan=scans(), x=st.floats(-15, 15), y=st.floats(-15, 15))
-def test_lesion_is_found_on_planes_of_any_tilt_and_distance(scan, x, y):
+@given(scan=scans(), x=st.floats(-15, 15), y=st.floats(-15, 15), order=st.sampled_from([0, 1]))
+def test_lesion_is_found_on_planes_of_any_tilt_and_distance(scan, x, y, order):
+    """Masks are sampled with order 0, maps with 1; and a segmentation of them gives each plane back."""
     shape, affine, planes = scan
     centre = np.array([x, y, 0.0])
 
@@ -68,34 +77,56 @@ def test_lesion_is_found_on_planes_of_any_tilt_and_distance(scan, x, y):
 
     volume = Volume(ball(shape, affine).astype(np.float32), affine)
     box = tuple(slice(s.min(), s.max() + 1) for s in np.nonzero(volume.data))
-    found = stack(volume, planes, box, 1) > 0.5
+    found = stack(volume, planes, box, order) > 0.5
     truth = np.stack([ball((p["rows"], p["columns"], 1), plane_affine(p))[..., 0] for p in planes])
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) >= 0.9
+    images = source_datasets(UIDS | {"instances": planes}, "sub-any", {})
+    file = BytesIO()
+    segmentation(images, found.astype(np.uint8), STAMP).save_as(file, enforce_file_format=True)
+    file.seek(0)
+    back = {source: (position, pixels) for source, position, _, pixels in frames(pydicom.dcmread(file))}
+    assert len(back) == len(planes)
+    for plane, own in zip(planes, found, strict=True):
+        position, pixels = back[plane["sop_instance"]]
+        np.testing.assert_allclose(position, plane["position"], atol=1e-4)
+        np.testing.assert_array_equal(pixels > 0, own)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real head is not on this machine")
 def test_real_tilted_head_is_sampled_on_its_own_28_images(tmp_path):
-    """Bone of the volume (56 slices, sheared upright) lies on bone of each image as it was sent."""
-    run_import("sub-ge", REAL, None, tmp_path)
-    instances = read_json(tmp_path / "dicom_private.json")["instances"]
-    assert len(instances) == 28
-    ct = read_volume(tmp_path / "ct.nii.gz")
-    whole = tuple(slice(0, n) for n in ct.data.shape)
-    found = stack(Volume(ct.data + 1024, ct.affine), instances, whole, 1) > 1024 + 300
+    """Bone and HU of the volume (56 slices, sheared upright) lie on those of each image as it was sent."""
+    cohort = tmp_path / "sub-ge"
+    run_import("sub-ge", REAL, None, cohort)
+    ct = read_volume(cohort / "ct.nii.gz", dtype=None)
+    write_volume(tmp_path / "maps" / "anomaly_map.nii.gz", Volume(np.clip(ct.data, -80, 80), ct.affine))
+    bone = Volume((ct.data > 300).astype(np.uint8), ct.affine)
+    write_volume(tmp_path / "maps" / "anomaly_mask.nii.gz", bone)
+    words = write_again(cohort, tmp_path / "out", tmp_path / "maps")
+    # the volume that the maps lie on stays beside them, large as it is
+    assert (tmp_path / "out" / "scan.nii.gz").read_bytes() == (cohort / "ct.nii.gz").read_bytes()
+    assert (cohort / "ct.nii.gz").stat().st_size > 6e6 and "scan.nii.gz" in words[0]
+
     images = {}
     for path in REAL.glob("*.dcm"):
         data = pydicom.dcmread(path)
-        images[data.SOPInstanceUID] = data.pixel_array * data.RescaleSlope + data.RescaleIntercept > 300
-    truth = np.stack([images[i["sop_instance"]] for i in instances])
-    private = read_json(tmp_path / "dicom_private.json")
-    stamp = Stamp("2.25", "seed", datetime(2026, 1, 1, tzinfo=UTC))
-    written = segmentation(source_datasets(private, "sub-ge", {}), found.astype(np.uint8), stamp)
-    written.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
-    back = {source: pixels > 0 for source, _, _, pixels in frames(pydicom.dcmread(tmp_path / "seg.dcm"))}
-    assert set(back) == set(images) and len(back) == 28
-    for instance, other in zip(instances, truth, strict=True):
-        one = back[instance["sop_instance"]]
-        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.9
+        images[data.SOPInstanceUID] = data.pixel_array * data.RescaleSlope + data.RescaleIntercept
+    seg = pydicom.dcmread(tmp_path / "out" / "dicom" / "findings_seg.dcm")
+    back = {source: pixels > 0 for source, _, _, pixels in frames(seg)}
+    assert set(back) == set(images) and len(back) == seg.NumberOfFrames == 28
+    overlay = pydicom.dcmread(tmp_path / "out" / "dicom" / "overlay_map.dcm")
+    slope, intercept = (float(mapped(overlay)[f"RealWorldValue{n}"].value) for n in ("Slope", "Intercept"))
+    shown = {source: pixels * slope + intercept for source, _, _, pixels in frames(overlay)}
+    assert set(shown) == set(images) and overlay.NumberOfFrames == 28
+    volume, apart = Volume(np.clip(ct.data, -80, 80).astype(np.float32), ct.affine), []
+    for instance in read_json(cohort / "dicom_private.json")["instances"]:
+        uid = instance["sop_instance"]
+        np.testing.assert_array_equal(back[uid], sampled(bone, instance, 0) > 0)
+        np.testing.assert_allclose(shown[uid], sampled(volume, instance, 1), atol=slope / 2 + 0.02, rtol=0)
+        one, other = back[uid], images[uid] > 300
+        # nearest of slices half as far apart as the images
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.85
+        apart.append(np.median(np.abs(shown[uid] - images[uid])[np.abs(images[uid]) < 80]))
+    assert np.mean(apart) < 5
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAI", "PLS", "SAL"])

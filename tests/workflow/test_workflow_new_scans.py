@@ -163,6 +163,8 @@ def test_a_real_head_and_a_physical_phantom(frozen):
     brain = nib.load(root / "handoff" / "patients" / "sub-ge" / "brain_mask.nii.gz")
     assert anomaly.shape == native.shape == (512, 611, 56)  # the tilt-corrected file, not the raw one
     np.testing.assert_allclose(anomaly.affine, native.affine, atol=1e-4)
+    kept = root / "handoff" / "patients" / "sub-ge" / "scan.nii.gz"  # beside the maps, large as it is
+    assert kept.read_bytes() == (root / "cohort" / "sub-ge" / "ct.nii.gz").read_bytes()
     inside = np.asarray(brain.dataobj) > 0
     hu = np.asarray(native.dataobj)[inside]
     assert 20 < np.median(hu) < 45  # the mask that came back lies on brain

@@ -66,7 +66,7 @@ class Stamp:
 
 
 def read_identity(folder: Path, instance_uid: str) -> dict[str, str]:
-    """Return patient and study module of one source instance; empty where it is not found."""
+    """Return patient and study module of one source instance as text; empty where it is not found."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", *IDENTITY])
@@ -99,7 +99,9 @@ def source_datasets(private: dict[str, Any], subject: str, identity: dict[str, s
             setattr(data, name, [pydicom.valuerep.DSfloat(v, auto_format=True) for v in instance[key]])
         for name in IDENTITY:
             setattr(data, name, identity.get(name, ""))
-        if not identity:
+        if identity:  # a name in any script, whatever character set the source has
+            data.SpecificCharacterSet = "ISO_IR 192"
+        else:
             data.PatientID = subject
         datasets.append(data)
     return datasets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +16,11 @@ from normct.common.volumes import extent
 from normct.handoff.planes import sample
 from normct.handoff.settings import Settings, Sources
 
-KEEP_MB = 6.0
-"""A larger volume is not put beside the maps: a patient's folder stays under 15 MB."""
-
 
 def write_dicom(
     folder: Path, subject: str, *, sources: Sources, settings: Settings, drawn: dict[str, Any]
 ) -> list[str]:
-    """Write ``dicom/findings_seg.dcm``, ``dicom/overlay_map.dcm`` and the volume they were made on.
+    """Write ``dicom/findings_seg.dcm``, ``dicom/overlay_map.dcm`` and ``scan.nii.gz``, on which the maps lie.
 
     Parameters
     ----------
@@ -42,16 +40,9 @@ def write_dicom(
     """
     if read_json(sources.record).get("source") != "dicom":
         return []
-    words = []
-    if sources.ct.stat().st_size <= KEEP_MB * 1e6:
-        shutil.copyfile(sources.ct, folder / "scan.nii.gz")
-        words.append(
-            "scan.nii.gz: the volume made of the DICOM images (tilt corrected), on which the maps lie"
-        )
-    else:
-        words.append(
-            "The maps lie on the volume made of the DICOM images: ct.nii.gz in the run's cohort folder"
-        )
+    # whatever its size: nobody who has the DICOM images alone can lay the maps over anything else
+    shutil.copyfile(sources.ct, folder / "scan.nii.gz")
+    words = ["scan.nii.gz: the volume made of the DICOM images (tilt corrected), on which the maps lie"]
     private = read_json(sources.private)
     if not settings.dicom["write"]:
         return words
@@ -72,11 +63,16 @@ def write_dicom(
     for where, plane in sample(drawn["anomaly"], instances, box, 1):
         overlay[where] = objects.steps(plane, settings.span)
         content.update(overlay[where].tobytes())
-    identity = (
-        objects.read_identity(Path(settings.dicom_source), instances[0]["sop_instance"])
-        if settings.dicom["copy_patient"] and settings.dicom_source
-        else {}
-    )
+    identity: dict[str, str] = {}
+    if settings.dicom["copy_patient"]:
+        if settings.dicom_source:
+            identity = objects.read_identity(Path(settings.dicom_source), instances[0]["sop_instance"])
+        if not identity:
+            logging.warning("%s: copy_patient is on, but the source image was not found", subject)
+            words.append(
+                "Name and ID of the patient are not in the DICOM results, though handoff.dicom.copy_patient asks "
+                f"for them: the source image was not found. They are filed under {subject}"
+            )
     # the time of scoring, not of this job: a rebuild of the hand-off gives the same objects
     when = datetime.fromtimestamp(int(sources.maps.stat().st_mtime), UTC)
     for part in (
