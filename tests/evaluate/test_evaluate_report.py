@@ -99,6 +99,15 @@ def test_figures_repeat_byte_for_byte(scored, evaluated, tmp_path):
     assert "<dc:date>" not in (evaluated / "figure_6_1_roc.svg").read_text()
 
 
+def test_losses_are_drawn_from_epoch_1_to_the_last(scored):
+    from normct.evaluate import curves
+
+    figure = curves.loss_figure(curves.read_histories(scored / "train", ["vae_kl/seed-0"]))
+    for drawn in figure.axes[0].lines:
+        epochs = np.asarray(drawn.get_xdata())
+        assert (epochs[0], epochs[-1]) == (1, 6)
+
+
 def test_radiological_convention():
     from normct.evaluate.panels import radiological
 

@@ -197,7 +197,7 @@ def loss_figure(histories: dict[str, dict[str, pd.DataFrame]]) -> Figure:
             for name, (column, style, colour) in parts.items():
                 known = table[["epoch", column]].dropna()
                 axes.plot(
-                    known["epoch"] + 1,
+                    known["epoch"],
                     known[column],
                     style,
                     color=colour,
