@@ -69,8 +69,7 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
             *networks,
             "--tables",
             str(out),
-            "--slices",
-            "usable",
+            *settings,
             "--out",
             str(out),
         ]

@@ -47,14 +47,14 @@ rule evaluate_figures:
         z_maps=f"{ROOT}/score/calibrated",
         train=f"{ROOT}/train",
         networks=" ".join(f"{method}/seed-{seed}" for method, seed in EVALUATED_NETWORKS),
-        slices=config["evaluate"]["slices"],
+        settings=json.dumps({k: config["evaluate"][k] for k in ("slices", "bootstrap", "seed")}),
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.figures"),
     shell:
         "python -m normct.evaluate.figures --collected {params.collected:q} --preprocess {params.preprocess:q}"
         " --maps {params.maps:q} --z-maps {params.z_maps:q} --calibration {input.calibration:q}"
         " --train {params.train:q} --networks {params.networks}"
-        " --tables {params.out:q} --slices {params.slices} --out {params.out:q} > {log:q} 2>&1"
+        " --tables {params.out:q} --settings {params.settings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate_plots:

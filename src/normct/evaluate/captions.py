@@ -1,13 +1,15 @@
 """Names and captions of the figures."""
 
+_BAND = (
+    "Shaded, for the best network, the statistical atlas and fused: at each abscissa the 95 % interval by bootstrap over "
+    "patients, seeds averaged; none where a class has a single patient."
+)
 FIGURES = {
     "figure_4_1_cohort": "Figure 4.1. Scans by group and by what they were used for.",
-    "figure_6_1_roc": "Figure 6.1. ROC curves on the test scans, with AUROC. With several seeds the mean "
-    "curve, "
-    "shaded ± SD over seeds.",
-    "figure_6_2_pr": "Figure 6.2. Precision and recall on the test scans, with AUPR (average precision). The "
-    "black "
-    "line is the prevalence: the precision of a guess.",
+    "figure_6_1_roc": "Figure 6.1. ROC curves on the test scans, with AUROC; with several seeds the "
+    f"mean curve. {_BAND}",
+    "figure_6_2_pr": "Figure 6.2. Precision and recall on the test scans, with AUPR (average precision). "
+    f"The black line is the prevalence: the precision of a guess. {_BAND}",
     "figure_6_3_samples": "Figure 6.3. Samples: of each pathology the scan of median lesion volume, at the "
     "slice of "
     "largest lesion area, lesion outlined. Radiological convention: the patient's right is on the left of "
