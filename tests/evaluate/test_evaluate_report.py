@@ -28,7 +28,7 @@ def test_page_is_self_contained_and_scriptless(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("data:image/", "#")) for source in sources)
-    assert len(re.findall(r'src="data:image/', page)) == 10  # three pathologies need one sample figure
+    assert len(re.findall(r'src="data:image/', page)) == 11  # three pathologies need one sample figure
 
 
 def test_page_says_what_it_must(page):

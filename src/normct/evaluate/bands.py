@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from normct.common.registry import FUSED, METHODS
 from normct.evaluate import protocols as pr
 from normct.evaluate.metrics import Counts
+from normct.evaluate.sentences import best_row
 
 GRID = np.linspace(0, 1, 201)
 """Abscissae of mean curves and of bands."""
@@ -19,7 +20,7 @@ Band = tuple[NDArray[np.float64], NDArray[np.float64]]
 def banded(means: pd.DataFrame, metric: str) -> list[str]:
     """Return which methods get a band, more would hide each other: best network, statistical atlas, fused."""
     networks = means[means["method"].isin(list(METHODS))].dropna(subset=[metric])
-    best = [str(networks.loc[networks[metric].idxmax(), "method"])] if len(networks) else []
+    best = [str(best_row(networks, metric)["method"])] if len(networks) else []
     return [*best, "statistical_atlas", FUSED]
 
 

@@ -280,7 +280,7 @@ def sections(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> list[
                 operating_table(tables["operating_points"], CALIBRATED),
             ],
             "Not computed: no scored test scan.",
-            [],
+            ["figure_calibration"] if tables["operating_points"]["specificity"].notna().any() else [],
         ),
         _cohort_section(tables),
         Section("Training", figures=["figure_a_1_losses"]),
