@@ -54,7 +54,7 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
     confound.main([*common, *settings, "--out", str(out)])
     ablation.main([*common, *settings, "--out", str(out)])
     uncertainty.main([*common, *calibration, *settings, "--out", str(out)])
-    plots.main([*common, "--tables", str(out), "--out", str(out)])
+    plots.main([*common, *calibration, *settings, "--tables", str(out), "--out", str(out)])
     networks = sorted(
         str(p.parent.relative_to(root / "train")) for p in (root / "train").rglob("history.csv")
     )
@@ -69,8 +69,7 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
             *networks,
             "--tables",
             str(out),
-            "--slices",
-            "usable",
+            *settings,
             "--out",
             str(out),
         ]

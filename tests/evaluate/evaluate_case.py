@@ -163,7 +163,7 @@ def write_cohort(root: Path, scans: list[Scan]) -> Path:
         seed_thresholds.setdefault(method, {})[seed] = 0.1
         history = pd.DataFrame(
             {
-                "epoch": range(6),
+                "epoch": range(1, 7),  # as train writes it
                 "learning_rate": 1e-3,
                 "train_loss": np.geomspace(1, 0.05, 6),
                 "val_loss": np.geomspace(1.1, 0.08, 6),

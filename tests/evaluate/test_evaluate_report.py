@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -26,13 +27,13 @@ def test_page_is_self_contained_and_scriptless(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("data:image/", "#")) for source in sources)
-    assert len(re.findall(r'src="data:image/', page)) == 10  # three pathologies need one sample figure
+    assert len(re.findall(r'src="data:image/', page)) == 11  # three pathologies need one sample figure
 
 
 def test_page_says_what_it_must(page):
     for text in (
         "Synthetic cohort",
-        "They are not results",
+        "A program generated these scans",
         "Research use only",
         "Statistical atlas",
         "Brain area",
@@ -62,9 +63,56 @@ def test_real_cohort_has_no_synthetic_note(scored, tmp_path):
 
     tables = {name: read_csv(scored / "evaluate" / f"{name}.csv") for name in TABLES}
     settings = {"synthetic": False, **config_sections()}
-    titles = [section.title for section in sections(tables, settings)]
+    found = sections(tables, settings)
+    assert not [t.caption for section in found for t in section.tables if "ynthetic" in t.caption]
+    titles = [section.title for section in found]
     assert "Synthetic cohort" not in titles
     assert titles[0] == "What the numbers say" or titles[0] == "Confound alarm"
+
+
+def test_every_table_of_a_synthetic_cohort_says_so(evaluated):
+    page = (evaluated / "summary.md").read_text("utf-8")
+    tables = page.count("\n|---")
+    assert tables > 10
+    assert page.count("ynthetic cohort: the ranking may differ on patients.") == tables
+    html = (evaluated / "report.html").read_text("utf-8")
+    captions = re.findall("<caption>(.*?)</caption>", html)
+    assert len(captions) == tables
+    assert all(c.endswith("ynthetic cohort: the ranking may differ on patients.") for c in captions)
+
+
+def dice_rows(*subsets: str) -> pd.DataFrame:
+    """Dice 0.2 with a ceiling of 0.3, of all pathologies; twice as much of each narrower subset."""
+    rows = []
+    for subset in subsets:
+        for method in ("vae_kl", "statistical_atlas"):
+            for level, threshold in itertools.product(("slice", "volume"), ("calibrated", "oracle")):
+                dice = (0.2 if threshold == "calibrated" else 0.3) * (1 if subset == "all" else 2)
+                row = {"subset": subset, "method": method, "map": "residual", "level": level}
+                row |= {"threshold": threshold, "dice_mean": dice, "n_units": 9 if subset == "all" else 7}
+                rows.append(row | {"dice_sd_over_seeds": np.nan, "dice_sd_over_units": np.nan})
+    return pd.DataFrame(rows)
+
+
+def test_dice_leads_with_focal_lesions_and_counts_atrophy_in_one_column():
+    from normct.evaluate.display import segmentation_table
+
+    table = segmentation_table(dice_rows("all", "focal", "icb", "atrophy"), 0.01)
+    assert table is not None
+    assert table.header[-1] == "Dice, volumes, with atrophy"
+    assert table.rows[0] == ["VAE-KL", "0.400", "0.600", "0.400", "0.600", "0.200"]
+    assert "7 volumes" in table.caption
+    assert "Atrophy has no focus" in table.notes[0]
+    said = sentences.on_localisation(dice_rows("all", "focal", "icb", "atrophy"))
+    assert "Dice per volume is 0.400" in said
+    assert "atrophy left out" in said
+    without = segmentation_table(dice_rows("all", "focal", "icb"), 0.01)
+    assert without is not None
+    assert (len(without.header), without.notes) == (5, [])
+    only = segmentation_table(dice_rows("all", "atrophy"), 0.01)
+    assert only is not None
+    assert only.header == ["Method", "Dice, volumes, with atrophy"]
+    assert "not computed" in sentences.on_localisation(dice_rows("all", "atrophy"))
 
 
 def test_hostile_pathology_label_is_escaped_everywhere(tmp_path):
@@ -96,6 +144,15 @@ def test_figures_repeat_byte_for_byte(scored, evaluated, tmp_path):
         name = f"figure_4_1_cohort{suffix}"
         assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
     assert "<dc:date>" not in (evaluated / "figure_6_1_roc.svg").read_text()
+
+
+def test_losses_are_drawn_from_epoch_1_to_the_last(scored):
+    from normct.evaluate import curves
+
+    figure = curves.loss_figure(curves.read_histories(scored / "train", ["vae_kl/seed-0"]))
+    for drawn in figure.axes[0].lines:
+        epochs = np.asarray(drawn.get_xdata())
+        assert (epochs[0], epochs[-1]) == (1, 6)
 
 
 def test_radiological_convention():

@@ -85,12 +85,15 @@ FIRST: list[tuple[str, set[str]]] = [
     ("score.calibrated.*", {"score_reference", "score_zmap"}),
     ("score.*", {"score_calibrate"}),
     ("evaluate.slices", {"evaluate_detection", "evaluate_strata", "evaluate_ablation", "evaluate_figures"}),
-    ("evaluate.specificities", {"evaluate_detection", "evaluate_strata", "evaluate_uncertainty"}),
+    (
+        "evaluate.specificities",
+        {f"evaluate_{name}" for name in ["detection", "strata", "uncertainty", "plots"]},
+    ),
     (
         "evaluate.*",
         {
             f"evaluate_{name}"
-            for name in ["detection", "strata", "froc", "confound", "ablation", "uncertainty"]
+            for name in ["detection", "strata", "froc", "confound", "ablation", "uncertainty", "figures"]
         },
     ),
     ("handoff.method", {"handoff_patient", "handoff_index"}),

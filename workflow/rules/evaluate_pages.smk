@@ -10,7 +10,14 @@ EVALUATE_FIGURES = [
     "figure_6_4_samples",
     "figure_a_1_losses",
 ]
-EVALUATE_PLOTS = ["figure_position", "figure_froc", "figure_forest", "figure_lambda", "figure_risk_coverage"]
+EVALUATE_PLOTS = [
+    "figure_position",
+    "figure_froc",
+    "figure_forest",
+    "figure_lambda",
+    "figure_calibration",
+    "figure_risk_coverage",
+]
 # networks of the tables, and stage 1 where one of them starts from it
 EVALUATED_NETWORKS = sorted(
     {(method, seed) for method, seed, _ in NETWORKS}
@@ -47,24 +54,27 @@ rule evaluate_figures:
         z_maps=f"{ROOT}/score/calibrated",
         train=f"{ROOT}/train",
         networks=" ".join(f"{method}/seed-{seed}" for method, seed in EVALUATED_NETWORKS),
-        slices=config["evaluate"]["slices"],
+        settings=json.dumps({k: config["evaluate"][k] for k in ("slices", "bootstrap", "seed")}),
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.figures"),
     shell:
         "python -m normct.evaluate.figures --collected {params.collected:q} --preprocess {params.preprocess:q}"
         " --maps {params.maps:q} --z-maps {params.z_maps:q} --calibration {input.calibration:q}"
         " --train {params.train:q} --networks {params.networks}"
-        " --tables {params.out:q} --slices {params.slices} --out {params.out:q} > {log:q} 2>&1"
+        " --tables {params.out:q} --settings {params.settings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate_plots:
-    """Position, FROC, lambda, risk and coverage, and the forest plot by pathology."""
+    """Position, FROC, lambda, calibration, risk and coverage, and the forest plot by pathology."""
     input:
-        scans=EVALUATE_SCORES["scans"],
-        slices=EVALUATE_SCORES["slices"],
+        **EVALUATE_SCORES,
+        calibration=CALIBRATION,
         tables=expand(
             f"{ROOT}/evaluate/{{table}}.csv",
-            table=["pathology", *FROC_TABLES, *STRATA_TABLES, *CONFOUND_TABLES, *RISK_TABLES, "lambda"],
+            table=[
+                *("detection_summary", "pathology", "lambda"),
+                *(FROC_TABLES + STRATA_TABLES + CONFOUND_TABLES + RISK_TABLES),
+            ],
         ),
     output:
         *evaluate_figures(EVALUATE_PLOTS),
@@ -76,11 +86,12 @@ rule evaluate_plots:
         runtime=growing(30),
     params:
         collected=COLLECTED,
+        settings=json.dumps({"specificities": config["evaluate"]["specificities"]}),
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.plots"),
     shell:
-        "python -m normct.evaluate.plots --collected {params.collected:q} --tables {params.out:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        "python -m normct.evaluate.plots --collected {params.collected:q} --calibration {input.calibration:q}"
+        " --tables {params.out:q} --settings {params.settings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate_report:

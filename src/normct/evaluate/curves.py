@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from normct.common.registry import FUSED, METHODS, PROTOCOLS, TRIVIAL, label
 from normct.evaluate import protocols as pr
+from normct.evaluate.bands import GRID, Band, band, banded, on_grid
 from normct.evaluate.data import Scores, ordered_pathologies
+from normct.evaluate.metrics import Counts
 from normct.evaluate.sentences import PLAIN, main_rows
 from normct.evaluate.style import line
 
@@ -32,7 +34,6 @@ _ROLE_NAMES = {
 }
 DRAWN = (*PLAIN, "fused")
 """Scores of the figures: one line a method."""
-_GRID = np.linspace(0, 1, 201)
 
 
 def cohort_figure(counts: pd.DataFrame) -> Figure:
@@ -78,20 +79,28 @@ def _pr(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArr
     return recall[::-1], precision[::-1]
 
 
-def _draw(axes: plt.Axes, curves: list[tuple[NDArray, NDArray]], method: str, text: str, steps: str) -> None:
-    """One curve; over several seeds the mean at each abscissa with a band of ± SD."""
+def _draw(
+    axes: plt.Axes,
+    kind: str,
+    curves: list[tuple[NDArray, NDArray]],
+    over: Band | None,
+    method: str,
+    text: str,
+) -> None:
+    """One curve, of several seeds the mean at each abscissa, and its band over patients."""
     look = line(method)
     if len(curves) == 1:
+        steps = "default" if kind == "roc" else "steps-pre"
         axes.plot(*curves[0], label=text, drawstyle=steps, **look)
-        return
-    at = np.stack([np.interp(_GRID, x, y) for x, y in curves])
-    mean, spread = at.mean(axis=0), at.std(axis=0, ddof=1)
-    axes.plot(_GRID, mean, label=text, **look)
-    low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
-    axes.fill_between(_GRID, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    else:
+        axes.plot(GRID, np.mean([on_grid(kind, x, y) for x, y in curves], axis=0), label=text, **look)
+    if over:
+        axes.fill_between(GRID, *over, color=look["color"], alpha=0.16, linewidth=0)
 
 
-def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.DataFrame) -> Figure:
+def detection_figure(
+    kind: str, slices: Scores, volumes: Scores, summary: pd.DataFrame, strata: pr.Strata, counts: Counts
+) -> Figure:
     """Draw figure 6.1 (``kind="roc"``) or 6.2 (``kind="pr"``), a panel a protocol.
 
     Parameters
@@ -100,59 +109,73 @@ def detection_figure(kind: str, slices: Scores, volumes: Scores, summary: pd.Dat
     slices, volumes : Scores
     summary : DataFrame
         ``detection_summary.csv``: figures of the legend.
+    strata : Strata
+        Patients of the test scans.
+    counts : ndarray
+        Their draws, for the bands.
     """
     figure, grid = plt.subplots(2, 2, figsize=(13, 8.6), layout="constrained")
     for axes, protocol in zip(grid.flat, PROTOCOLS, strict=True):
-        scores = volumes if protocol == "volume" else slices
-        classes = pr.classes(scores.units, protocol) if len(scores.units) else np.zeros(0, np.int8)
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", title=TITLES[protocol])
-        axes.set_xlabel("False-positive rate" if kind == "roc" else "Recall")
-        axes.set_ylabel("True-positive rate" if kind == "roc" else "Precision")
-        n_pos, n_neg = int((classes == pr.POSITIVE).sum()), int((classes == pr.NEGATIVE).sum())
-        reason = pr.one_class_reason(protocol, n_pos, n_neg)
-        if reason:
-            axes.text(
-                0.5, 0.5, "Not computed:\n" + reason.replace("; ", "\n"), ha="center", va="center", wrap=True
-            )
-            axes.grid(visible=False)
-            continue
-        found: dict[str, list[tuple[NDArray, NDArray]]] = {}
-        for index, (method, score, seed) in enumerate(scores.columns):
-            if score not in DRAWN or seed == "all":
-                continue
-            values = scores.values(index)
+        _panel(axes, kind, protocol, volumes if protocol == "volume" else slices, summary, strata, counts)
+    return figure
+
+
+def _panel(
+    axes: plt.Axes,
+    kind: str,
+    protocol: str,
+    scores: Scores,
+    summary: pd.DataFrame,
+    strata: pr.Strata,
+    counts: Counts,
+) -> None:
+    classes = pr.classes(scores.units, protocol) if len(scores.units) else np.zeros(0, np.int8)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", title=TITLES[protocol])
+    axes.set_xlabel("False-positive rate" if kind == "roc" else "Recall")
+    axes.set_ylabel("True-positive rate" if kind == "roc" else "Precision")
+    n_pos, n_neg = int((classes == pr.POSITIVE).sum()), int((classes == pr.NEGATIVE).sum())
+    reason = pr.one_class_reason(protocol, n_pos, n_neg)
+    if reason:
+        axes.text(
+            0.5, 0.5, "Not computed:\n" + reason.replace("; ", "\n"), ha="center", va="center", wrap=True
+        )
+        axes.grid(visible=False)
+        return
+    metric = "auroc" if kind == "roc" else "aupr"
+    means = main_rows(summary, protocol, DRAWN)
+    value = dict(zip(means["method"], means[f"{metric}_mean"], strict=True))
+    patient = strata.code(scores.units)
+    allowed = pr.judge_intervals(strata, patient[classes == pr.POSITIVE]).allowed
+    wide = banded(means, f"{metric}_mean") if allowed else []
+    places: dict[str, list[int]] = {}
+    for index, (method, score, seed) in enumerate(scores.columns):
+        if score in DRAWN and seed != "all":
+            places.setdefault(method, []).append(index)
+    for method in [m for m in [*METHODS, FUSED, *TRIVIAL] if m in places]:
+        curves, seeds = [], []
+        for values in map(scores.values, places[method]):
             keep = (classes != pr.LEFT_OUT) & ~np.isnan(values)
             positive = classes[keep] == pr.POSITIVE
             if positive.any() and not positive.all():
-                curve = (_roc if kind == "roc" else _pr)(values[keep], positive)
-                found.setdefault(method, []).append(curve)
-        metric = "auroc" if kind == "roc" else "aupr"
-        means = main_rows(summary, protocol, DRAWN)
-        value = dict(zip(means["method"], means[f"{metric}_mean"], strict=True))
-        for method in [*METHODS, FUSED, *TRIVIAL]:
-            if method in found:
-                steps = "default" if kind == "roc" else "steps-pre"
-                _draw(
-                    axes,
-                    found[method],
-                    method,
-                    f"{label(method)} {value.get(method, float('nan')):.3f}",
-                    steps,
-                )
-        chance = n_pos / (n_pos + n_neg)
-        line_x, line_y = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [chance, chance])
-        text = "chance 0.500" if kind == "roc" else f"chance = prevalence {chance:.3f}"
-        axes.plot(line_x, line_y, color="#000000", linewidth=0.8, zorder=2.5, label=text)
-        # beside the curves: inside, no corner is free in every cohort
-        axes.legend(
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            title="AUROC" if kind == "roc" else "AUPR",
-            fontsize=8,
-            title_fontsize=8,
-            alignment="left",
-        )
-    return figure
+                curves.append((_roc if kind == "roc" else _pr)(values[keep], positive))
+                seeds.append(values)
+        if curves:
+            over = band(kind, seeds, classes, patient, counts) if method in wide else None
+            text = f"{label(method)} {value.get(method, float('nan')):.3f}"
+            _draw(axes, kind, curves, over, method, text)
+    chance = n_pos / (n_pos + n_neg)
+    line_x, line_y = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [chance, chance])
+    text = "chance 0.500" if kind == "roc" else f"chance = prevalence {chance:.3f}"
+    axes.plot(line_x, line_y, color="#000000", linewidth=0.8, zorder=2.5, label=text)
+    # beside the curves: inside, no corner is free in every cohort
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        title="AUROC" if kind == "roc" else "AUPR",
+        fontsize=8,
+        title_fontsize=8,
+        alignment="left",
+    )
 
 
 def read_histories(folder: str | Path, networks: list[str]) -> dict[str, dict[str, pd.DataFrame]]:
@@ -197,7 +220,7 @@ def loss_figure(histories: dict[str, dict[str, pd.DataFrame]]) -> Figure:
             for name, (column, style, colour) in parts.items():
                 known = table[["epoch", column]].dropna()
                 axes.plot(
-                    known["epoch"] + 1,
+                    known["epoch"],
                     known[column],
                     style,
                     color=colour,

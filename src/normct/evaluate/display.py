@@ -8,6 +8,7 @@ import pandas as pd
 from normct.common.registry import FUSED, METHODS, PATHOLOGIES, PROTOCOLS, TRIVIAL, label
 from normct.evaluate import published
 from normct.evaluate.data import ordered_pathologies
+from normct.evaluate.dice_tables import DIFFUSE
 from normct.evaluate.document import Table
 from normct.evaluate.sentences import PLAIN, main_rows, number
 
@@ -151,9 +152,13 @@ def pathology_table(pathology: pd.DataFrame, scores: tuple[str, ...] = PLAIN) ->
 
 def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float, kind: str = "residual") -> Table | None:
     """Return Dice at the calibrated threshold and its ceiling, of the residual or of the calibrated map."""
-    part = segmentation[(segmentation["subset"] == "all") & (segmentation["map"] == kind)]
-    if part.empty:
+    part = segmentation[segmentation["map"] == kind]
+    present = set(part["subset"])
+    columns = [c for c in _DICE_COLUMNS if c[1] in present and (c[1] == "focal" or present & set(DIFFUSE))]
+    if not columns:
         return None
+    leading = "focal" if "focal" in present else "all"
+    part = part[part["subset"] == leading]
     what = "residual" if kind == "residual" else "calibrated map |z|"
     methods = methods_in(part)
     units = part.drop_duplicates("level").set_index("level")["n_units"]
@@ -161,36 +166,29 @@ def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float, kind: str =
     for method in methods:
         cells = [
             _dice_cell(segmentation, method, level, threshold, subset=subset, kind=kind)
-            for subset, level, threshold in _DICE_COLUMNS
+            for _, subset, level, threshold in columns
         ]
         rows.append([label(method), *cells])
     return Table(
         f"Dice of the thresholded {what}, mean and σ, on the 1 mm grid ({units.get('slice', 0):.0f} slices "
-        f"with a "
+        f"with a {'focal ' if leading == 'focal' else ''}"
         f"lesion, {units.get('volume', 0):.0f} volumes). Threshold: {100 * voxel_fpr:g} % of healthy "
         f"calibration voxels "
         "above it. ⌈Dice⌉ is an oracle: the one threshold best on these very test scans, which nobody has in "
         "practice.",
-        [
-            "Method",
-            "Dice, slices",
-            "⌈Dice⌉, slices",
-            "Dice, volumes",
-            "⌈Dice⌉, volumes",
-            "Dice, volumes, no atrophy",
-        ],
+        ["Method", *(heading for heading, *_ in columns)],
         rows,
-        ["Atrophy has no focus; the last column leaves it out."],
+        ["Atrophy has no focus: only the last column counts it."] if columns[-1][1] == "all" else [],
         blocks(methods),
     )
 
 
 _DICE_COLUMNS = (
-    ("all", "slice", "calibrated"),
-    ("all", "slice", "oracle"),
-    ("all", "volume", "calibrated"),
-    ("all", "volume", "oracle"),
-    ("focal", "volume", "calibrated"),
+    ("Dice, slices", "focal", "slice", "calibrated"),
+    ("⌈Dice⌉, slices", "focal", "slice", "oracle"),
+    ("Dice, volumes", "focal", "volume", "calibrated"),
+    ("⌈Dice⌉, volumes", "focal", "volume", "oracle"),
+    ("Dice, volumes, with atrophy", "all", "volume", "calibrated"),
 )
 
 

@@ -16,26 +16,31 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     words = ("collected", "preprocess", "maps", "z-maps", "calibration")
-    p = command_line(__doc__, "normct.evaluate.figures", *words)
+    p = command_line(__doc__, "normct.evaluate.figures", *words, settings="slices, bootstrap, seed")
     p.add_argument("--train", required=True, help="folder R/train")
     p.add_argument("--networks", nargs="*", default=[], help="<method>/seed-<n> whose losses are drawn")
     p.add_argument("--tables", required=True, help="folder with detection_summary.csv and cohort.csv")
-    p.add_argument("--slices", required=True, choices=["usable", "all"])
     args = p.parse_args(argv)
     style.use()
-    from normct.evaluate import curves, panels
+    from normct.evaluate import bands, curves, panels
+    from normct.evaluate import protocols as pr
     from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores, read_volume_scores
+    from normct.evaluate.metrics import draw_patients
     from normct.evaluate.tables import read_csv
 
     scans = accepted_test(read_cohort(args.collected))
-    slices = read_slice_scores(args.collected, scans, args.slices)
+    slices = read_slice_scores(args.collected, scans, args.settings["slices"])
     volumes = read_volume_scores(args.collected, scans)
     summary = read_csv(Path(args.tables) / "detection_summary.csv")
     style.save(
         curves.cohort_figure(read_csv(Path(args.tables) / "cohort.csv")), args.out, "figure_4_1_cohort"
     )
-    style.save(curves.detection_figure("roc", slices, volumes, summary), args.out, "figure_6_1_roc")
-    style.save(curves.detection_figure("pr", slices, volumes, summary), args.out, "figure_6_2_pr")
+    strata = pr.make_strata(scans)
+    draws = min(bands.DRAWS, args.settings["bootstrap"])
+    counts = draw_patients(strata.stratum, draws, args.settings["seed"])
+    for kind, name in (("roc", "figure_6_1_roc"), ("pr", "figure_6_2_pr")):
+        figure = curves.detection_figure(kind, slices, volumes, summary, strata, counts)
+        style.save(figure, args.out, name)
     pathology = dict(zip(scans["participant_id"], scans["pathology"], strict=True))
     chosen = panels.representative(slices.units)
     thresholds = read_json(args.calibration)["calibrated"]["thresholds"]

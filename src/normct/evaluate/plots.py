@@ -1,4 +1,4 @@
-"""Figures beyond the thesis's: position, FROC, forest plot, λ, risk and coverage; PNG and SVG."""
+"""Figures beyond the thesis's: position, FROC, forest plot, λ, calibration, risk and coverage; PNG and SVG."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from normct.common.cli import run
+from normct.common.files import read_json
 from normct.common.registry import FUSED, METHODS, PROTOCOLS, label
 from normct.evaluate import style
 from normct.evaluate.arguments import command_line
@@ -262,12 +263,13 @@ def risk_figure(curve: pd.DataFrame) -> Figure | None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.plots", "collected")
+    p = command_line(__doc__, "normct.evaluate.plots", "collected", "calibration", settings="specificities")
     p.add_argument("--tables", required=True, type=Path, help="folder with the tables of this stage")
     args = p.parse_args(argv)
     style.use()
-    from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores
+    from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores, read_volume_scores
     from normct.evaluate.panels import note_figure
+    from normct.evaluate.reached import calibration_figure
     from normct.evaluate.tables import read_csv
 
     def table(name: str) -> pd.DataFrame:
@@ -276,6 +278,12 @@ def main(argv: list[str] | None = None) -> None:
     scans = accepted_test(read_cohort(args.collected))
     slices = read_slice_scores(args.collected, scans, only=lambda c: c[1] in SHOWN and c[2] != "all")
     position = position_figure(slices, table("confound")) if len(slices.units) else None
+    calibration = calibration_figure(
+        read_volume_scores(args.collected, scans),
+        read_json(args.calibration)["healthy"],
+        table("detection_summary"),
+        args.settings["specificities"],
+    )
     drawn = {
         "figure_position": (position, "No healthy test slice with a score."),
         "figure_froc": (froc_figure(table("froc_curve")), "No focal lesion, or no healthy test scan."),
@@ -284,6 +292,7 @@ def main(argv: list[str] | None = None) -> None:
             "No abnormal or no healthy test scan.",
         ),
         "figure_lambda": (lambda_figure(table("lambda")), "No method with a head was trained."),
+        "figure_calibration": (calibration, "No healthy calibration scan, or no healthy test scan."),
         "figure_risk_coverage": (risk_figure(table("risk_coverage")), "No score has an uncertainty."),
     }
     for name, (figure, otherwise) in drawn.items():

@@ -172,8 +172,8 @@ def on_pathologies(pathology: pd.DataFrame, summary: pd.DataFrame) -> str:
 
 
 def on_localisation(segmentation: pd.DataFrame) -> str:
-    """Name the best Dice and its ceiling."""
-    part = segmentation[(segmentation["subset"] == "all") & (segmentation["level"] == "volume")]
+    """Name the best Dice of focal lesions and its ceiling; atrophy has no focus and is left out."""
+    part = segmentation[(segmentation["subset"] == "focal") & (segmentation["level"] == "volume")]
     fused = part[
         (part["map"] == "calibrated") & (part["method"] == FUSED) & (part["threshold"] == "calibrated")
     ]
@@ -182,11 +182,11 @@ def on_localisation(segmentation: pd.DataFrame) -> str:
         subset=["dice_mean"]
     )
     if real.empty:
-        return "Localisation (Dice) was not computed: no abnormal test scan with a lesion mask."
+        return "Localisation (Dice) was not computed: no abnormal test scan with the mask of a focal lesion."
     best = best_row(real, "dice_mean")
     ceiling = part[(part["threshold"] == "oracle") & (part["method"] == best["method"])]["dice_mean"].iloc[0]
     text = (
-        f"Localisation: the best network's Dice per volume is {number(best['dice_mean'])} "
+        f"Localisation, atrophy left out: the best network's Dice per volume is {number(best['dice_mean'])} "
         f"({label(best['method'])}); "
         f"no threshold could lift it above {number(ceiling)}"
     )
