@@ -55,6 +55,20 @@ def test_r2_is_that_of_refitting_without_each_patient(seed):
     np.testing.assert_allclose(LeftOut(at, patient).errors(values), expected, rtol=1e-7)
 
 
+@pytest.mark.parametrize("sizes", [(10, 30), (1, 40, 40), (30, 30, 30, 30)])
+def test_one_slice_far_off_does_not_decide_the_fit(sizes):
+    """Least squares would run the spline's end through it, or anywhere where its patient is left out."""
+    rng = np.random.default_rng(1)
+    patient = np.repeat(np.arange(len(sizes)), sizes)
+    at = np.concatenate([np.linspace(20, 100, n) for n in sizes])
+    values = np.sin(at / 15) + 0.1 * rng.standard_normal(len(at))
+    far = at.copy()
+    far[-1] = 400.0
+    found = [r2(LeftOut(x, patient).errors(values).sum(axis=0)) for x in (at, far)]
+    assert np.isfinite(found).all()
+    assert found[1] > -2
+
+
 def test_an_interval_of_r2_is_that_of_patients(collected, evaluated):
     """Some patients' slices follow position, others' do not: which ones are drawn decides."""
     table = read_csv(evaluated / "confound.csv")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from normct.evaluate.metrics import draw_patients, interval, mean_sd, point, resampled
+from normct.evaluate.metrics import draw_patients, interval, mean_sd, of_draws, point, prevalences, resampled
 
 
 def cohort(seed: int, patients: int = 12, slices: int = 30, ties: bool = True):
@@ -51,6 +51,23 @@ def test_more_positives_than_a_chunk(monkeypatch):
     whole = resampled(values, positive, patient, counts)
     monkeypatch.setattr("normct.evaluate.metrics._CHUNK", 7)
     np.testing.assert_allclose(resampled(values, positive, patient, counts), whole, rtol=1e-6)
+
+
+def test_blocks_of_draws_are_all_draws(monkeypatch):
+    rng = np.random.default_rng(3)
+    patient = np.repeat(np.arange(12), 9)
+    positive = patient % 3 == 0
+    values = rng.normal(size=len(patient)).round(1) + positive
+    strata = np.where(np.arange(12) % 3 == 0, "icb", "healthy")
+    whole = draw_patients(strata, 30, 1)
+    expected = (*resampled(values, positive, patient, whole), prevalences(positive, patient, whole))
+    monkeypatch.setattr("normct.evaluate.metrics._DRAWS", 7)
+    counts = draw_patients(strata, 30, 1)
+    np.testing.assert_array_equal(counts, whole)
+    found = (*resampled(values, positive, patient, counts), prevalences(positive, patient, counts))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(of_draws(counts, lambda some: some @ np.arange(12)), whole @ np.arange(12))
+    assert np.isnan(interval(of_draws(counts[:0], lambda some: some[:, 0]))).all()
 
 
 def test_draws_keep_the_size_of_each_stratum_and_repeat():

@@ -159,7 +159,7 @@ def closing_words() -> int:
         lines += [f"Quality:    {ROOT}/preprocess/quality.html"]
     if SYNTHETIC:
         lines += [
-            "This cohort is synthetic and the training short: the figures show the machinery, they are not results."
+            "This cohort is synthetic: its figures show that the pipeline works; the ranking may differ on patients."
         ]
     if aside:
         lines += [f"Set aside by quality control ({len(aside)} of {len(BY_ID)}):", *aside]
