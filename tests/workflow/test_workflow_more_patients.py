@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def check_own_jobs(jobs: list[Job], new: set[str], rules: set[str]) -> dict[str,
 
 
 def trained(jobs: list[Job]) -> set[str]:
-    return {rule for rule, _ in jobs if rule.startswith("train_")}
+    return {job.rule for job in jobs if job.rule.startswith("train_")}
 
 
 def test_test_scans_are_preprocessed_and_scored_alone(cohort):
@@ -69,7 +68,7 @@ def test_test_scans_are_preprocessed_and_scored_alone(cohort):
     subjects = check_own_jobs(jobs, new, PREPROCESSING | SCORING | {"handoff_patient"})
     assert set(subjects) == PREPROCESSING | SCORING | {"handoff_patient"}
     assert not trained(jobs)
-    rules = {rule for rule, _ in jobs}
+    rules = {job.rule for job in jobs}
     assert not rules & {"score_atlas", "score_reference", "score_calibrate"}
     assert {"cohort_participants", "score_export", "evaluate_detection", "handoff_index"} <= rules
 
@@ -78,7 +77,7 @@ def test_an_unlabelled_scan_trains_nothing_and_counts_nowhere(cohort):
     jobs = with_rows(cohort, [*COHORT, ("sub-clinic", "unlabelled", "n/a")])
     check_own_jobs(jobs, {"sub-clinic"}, PREPROCESSING | SCORING | {"handoff_patient"})
     assert not trained(jobs)
-    rules = {rule for rule, _ in jobs}
+    rules = {job.rule for job in jobs}
     assert not rules & {"score_atlas", "score_reference", "score_calibrate", "score_export"}
     assert "handoff_index" in rules
 
@@ -92,7 +91,7 @@ def test_a_training_scan_retrains_everything_and_preprocesses_itself(cohort):
     # new weights score everybody anew, but the training scans have no scores
     others = {subject for subject, _, split in COHORT if split != "train"}
     assert subjects["score_infer"] == others
-    assert {"score_atlas", "score_reference", "score_calibrate"} <= {rule for rule, _ in jobs}
+    assert {"score_atlas", "score_reference", "score_calibrate"} <= {job.rule for job in jobs}
 
 
 @pytest.mark.parametrize("gone", ["sub-test0", "sub-train0"])
@@ -105,4 +104,4 @@ def test_a_removed_scan_leaves_the_others_alone(cohort, gone):
     else:
         assert not subjects
         assert not trained(jobs)
-        assert {"score_export", "handoff_index", "evaluate_detection"} <= {rule for rule, _ in jobs}
+        assert {"score_export", "handoff_index", "evaluate_detection"} <= {job.rule for job in jobs}
