@@ -12,6 +12,7 @@ import pytest
 import yaml
 from benchmarks.bench_scale import REPOSITORY, link_workflow, write_table
 from snakemake_executor_plugin_slurm.utils import set_gres_string
+
 from workflow.planned import Job, planned, shared
 
 pytestmark = pytest.mark.timeout(600)
