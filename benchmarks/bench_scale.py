@@ -26,22 +26,33 @@ SPLITS += [("abnormal", "test")] * 20
 BARS = {10_000: {"parse": "<= 5", "graph": "<= 120", "dag_mb": "<= 4000", "done": "<= 180"}}
 
 
-def make_cohort(folder: Path, n: int) -> None:
-    """Write a table of ``n`` scans, their stand-ins, and a configuration."""
-    (folder / "scans").mkdir(parents=True)
-    rows = ["participant_id\tct\tgroup\tpathology\tsplit"]
-    for i in range(n):
-        group, split = SPLITS[i % len(SPLITS)]
-        scan = folder / "scans" / f"{i:06d}.nii.gz"
-        scan.write_bytes(b".")
-        os.utime(scan, (1_000_000_000, 1_000_000_000))
+def write_table(folder: Path, rows: list[tuple[str, str, str]], name: str = "participants.tsv") -> None:
+    """Write a table of scans, given as ID, group and split, and a stand-in for each that is not there yet."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).with_name("scans").mkdir(exist_ok=True)
+    lines = ["participant_id\tct\tgroup\tpathology\tsplit"]
+    for subject, group, split in rows:
+        scan = (folder / name).with_name("scans") / f"{subject}.nii.gz"
+        if not scan.exists():
+            scan.write_bytes(b".")
+            os.utime(scan, (1_000_000_000, 1_000_000_000))
         label = "icb" if group == "abnormal" else "n/a"
-        rows.append(f"sub-{i:06d}\tscans/{scan.name}\t{group}\t{label}\t{split}")
-    (folder / "participants.tsv").write_text("\n".join(rows) + "\n", "utf-8")
-    config = {"results_dir": "out", "cohort": {"participants": "participants.tsv"}}
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(config), "utf-8")
+        lines.append(f"{subject}\tscans/{scan.name}\t{group}\t{label}\t{split}")
+    (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def link_workflow(folder: Path) -> None:
+    """Make a folder one that Snakemake runs in."""
     for name in ("Snakefile", "workflow", "config.yaml", "envs"):
         (folder / name).symlink_to(REPOSITORY / name)
+
+
+def make_cohort(folder: Path, n: int) -> None:
+    """Write a table of ``n`` scans, their stand-ins, and a configuration."""
+    write_table(folder, [(f"sub-{i:06d}", *SPLITS[i % len(SPLITS)]) for i in range(n)])
+    config = {"results_dir": "out", "cohort": {"participants": "participants.tsv"}}
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    link_workflow(folder)
 
 
 def measure_size(folder: Path, n: int) -> dict[str, Cost]:

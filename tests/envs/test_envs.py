@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -100,6 +103,52 @@ def test_the_images_are_built_from_the_same_files(name):
     assert "micromamba install --yes --name base --file envs/pipeline.yaml" in text
     assert all(package in text for package in (*FSL, CHANNEL))
     assert "pip install --no-deps --editable ." in text
+
+
+def copied(name: str) -> set[str]:
+    """What an image's definition copies, each of it to its own name below /opt/normct."""
+    text = (ENVS / name).read_text("utf-8")
+    found = set()
+    if name == "Dockerfile":
+        for line in re.findall(r"^(?:COPY|ADD) (.+)$", text, re.MULTILINE):
+            *sources, target = line.split()
+            assert target == "./" or [target] == sources, line
+            found |= set(sources)
+        return found
+    for line in re.search(r"^%files\n((?: +.*\n)+)", text, re.MULTILINE)[1].splitlines():
+        source, target = line.split()
+        assert target == f"/opt/normct/{source}", line
+        found.add(source)
+    return found
+
+
+def test_images_hold_named_paths_only_and_no_data():
+    """Apptainer reads no .dockerignore: a bare folder would take results and scans into the image."""
+    names = copied("normct.def")
+    assert names == copied("Dockerfile")
+    assert not [name for name in names if re.search(r"[*?\[]|^\.|/", name)]
+    assert not names & {"results", "tests", "benchmarks", "bundles"}
+    assert [name for name in sorted(names) if not (REPOSITORY / name).exists()] == []
+    ignored = (REPOSITORY / ".dockerignore").read_text("utf-8").splitlines()
+    rules = [line for line in ignored if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {line[1:] for line in rules if line.startswith("!")} == names
+    assert {line for line in rules[1:] if not line.startswith("!")} == {"**/__pycache__", "**/*.egg-info"}
+
+
+def test_what_an_image_holds_plans_the_demo_and_is_installed(tmp_path):
+    for name in copied("normct.def"):
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy2
+        copy(REPOSITORY / name, tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--quiet", "rules"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "src")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "handoff_index" in done.stdout, done.stderr[-3000:]
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (tmp_path / project["readme"]).is_file()  # the build refuses a readme that is not there
+    for asked in re.findall(r"envs/\w+\.yaml", (ENVS / "normct.def").read_text("utf-8")):
+        assert (tmp_path / asked).is_file()
 
 
 def test_no_other_host_is_named():

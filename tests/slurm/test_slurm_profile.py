@@ -24,6 +24,8 @@ import pytest
 import yaml
 
 from slurm import cluster
+from slurm.page import RUN
+from slurm.page import commands as page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REASON = cluster.why_not()
@@ -91,14 +93,6 @@ class Site:
         return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
-def page() -> list[str]:
-    """Every command of the page, its comment taken off."""
-    text = (REPOSITORY / "docs" / "cluster.md").read_text("utf-8")
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks for line in block.splitlines()]
-    return [command for line in lines for command in line.split(" && ")]
-
-
 def wait_for(ready: Callable[[], object], what: str, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not ready():
@@ -123,9 +117,6 @@ def edit_profile(site: Site, values: dict, training: dict | None = None) -> None
     profile = yaml.safe_load(path.read_text("utf-8")) | values
     profile["set-resources"]["train_method"] |= training or {}
     path.write_text(yaml.safe_dump(profile), "utf-8")
-
-
-RUN = "snakemake --profile slurm --configfile mine.yaml"
 
 
 def test_from_clone_to_results(site):
@@ -167,10 +158,10 @@ def test_from_clone_to_results(site):
     assert "gres:gpu:1" in training[0]["TresPerJob"]
     assert (training[0]["TimeLimit"], training[0]["MinMemoryNode"]) == ("1-00:00:00", "3000M")
     assert len(others) >= 8
-    # four scans, two a job, one after another in it: one CPU, the memory of one, the time of both (80 minutes each)
-    pairs = [job for job in others if job["TimeLimit"] == "02:40:00"]
+    # four scans, two a job, one after another in it: one CPU, the memory of one, the time of both (95 minutes each)
+    pairs = [job for job in others if job["TimeLimit"] == "03:10:00"]
     assert len(pairs) == 2
-    assert {(job["NumCPUs"], job["MinMemoryNode"]) for job in pairs} == {("1", "2000M")}
+    assert {(job["NumCPUs"], job["MinMemoryNode"]) for job in pairs} == {("1", "2500M")}
 
 
 @pytest.mark.study

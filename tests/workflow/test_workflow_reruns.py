@@ -101,6 +101,22 @@ FIRST: list[tuple[str, set[str]]] = [
     ("handoff.zip", {"handoff_index"}),
     ("handoff.*", {"handoff_patient"}),
 ]
+METHODS = {"vae_kl", "cevae", "vae_pretrained", "multitask_pretrained"}
+# pattern of a key -> the methods that it trains again beside stage 1; the first matching row counts
+TRAINED: list[tuple[str, set[str]]] = [
+    ("train.methods", set()),
+    # stage 1's weights reach the pretrained ones; its epochs are a part of every other method's equal budget
+    ("train.context_restoration.epochs", METHODS),
+    ("train.context_restoration.*", {"vae_pretrained", "multitask_pretrained"}),
+    ("train.vae.epochs", METHODS - {"multitask_pretrained"}),
+    ("train.vae.*", {"vae_pretrained"}),
+    ("train.multitask.*", {"multitask_pretrained"}),
+    ("train.vae_kl.*", {"vae_kl"}),
+    ("train.cevae.*", {"cevae"}),
+    ("train.threads", set()),
+    *((f"train.{method}.*", set()) for method in UNUSED),
+    ("train.*", METHODS),
+]
 # a temp() file that has to be rebuilt for its only reader
 REBUILT = {"preprocess_skullstrip": {"preprocess_resample"}}
 VALUES: dict[str, Any] = {
@@ -159,6 +175,12 @@ def jobs_of(graph: str) -> set[str]:
     return {name for name, style in jobs if "dashed" not in style} - {"all"}
 
 
+def methods_of(graph: str) -> set[str]:
+    """Methods that have a training of stage 2 or a baseline to run; a key of training may reach some of them only."""
+    jobs = re.findall(r'label = "train_method\\nmethod: (\w+).*style="([^"]+)"', graph)
+    return {method for method, style in jobs if "dashed" not in style}
+
+
 def rule_graph(checkout) -> dict[str, set[str]]:
     """Rule -> rules that read what it writes, from the workflow itself."""
     text = checkout.snakemake("--rulegraph", "--forceall").stdout
@@ -192,6 +214,19 @@ def fault_of(key: str, jobs: set[str], graph: dict[str, set[str]]) -> str | None
     return None
 
 
+def fault_of_methods(key: str, methods: set[str], jobs: set[str], graph: dict[str, set[str]]) -> str | None:
+    """Say which methods a changed key of training trains wrongly, or what of all that follows does not run."""
+    wanted = next((methods for pattern, methods in TRAINED if fnmatch(key, pattern)), None)
+    if wanted is None:
+        return None
+    missing, extra = wanted - methods, methods - wanted
+    # one scan's inference holds every network: whatever is trained, all of it and what reads it follow
+    left = following({"train_method"}, graph) - {"train_method"} - jobs if wanted else set()
+    if missing or extra or left:
+        return f"{key}: does not train {sorted(missing)}, trains too much: {sorted(extra)}, leaves {sorted(left)}"
+    return None
+
+
 def plan(checkout, folder: Path, changes: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Return what Snakemake would do after each change: name -> graph of jobs, or its words where it refuses."""
     names = list(changes)
@@ -221,6 +256,7 @@ def test_every_key_reruns_its_stage_and_what_follows(finished, tmp_path):
             faults.append(f"{key}: {text[-500:]}")
         else:
             faults.append(fault_of(key, jobs_of(text), graph))
+            faults.append(fault_of_methods(key, methods_of(text), jobs_of(text), graph))
     assert not any(faults), "\n".join(fault for fault in faults if fault)
     # scores reach the evaluation by way of the collected tables alone, and through them all of it
     assert {rule for rule in graph["score_combine"] if rule.startswith("evaluate_")} == {"evaluate_collect"}
@@ -234,6 +270,23 @@ def test_the_table_finds_a_key_that_reruns_nothing_or_too_much():
     assert "does not rerun ['score_calibrate']" in str(fault_of("score.lambda", set(), graph))
     assert "too much: ['train_method']" in str(fault_of("score.lambda", right | {"train_method"}, graph))
     assert "no row" in str(fault_of("unheard.of", set(), graph))
+
+
+def test_the_table_tells_methods_apart():
+    graph = {"train_method": {"score_infer"}, "score_infer": {"score_export"}, "score_export": set()}
+    key, jobs = "train.multitask.epochs", {"train_method", "score_infer", "score_export"}
+    node = '1[label = "train_method\\nmethod: {}", color = "0.1 0.6 0.85", style="{}"];'
+    text = node.format("multitask_pretrained", "rounded") + "\n" + node.format("vae_kl", "rounded,dashed")
+    assert methods_of(text) == {"multitask_pretrained"}
+    assert fault_of_methods(key, methods_of(text), jobs, graph) is None
+    assert "too much: ['vae_kl']" in str(
+        fault_of_methods(key, {"multitask_pretrained", "vae_kl"}, jobs, graph)
+    )
+    assert "not train ['multitask_pretrained']" in str(fault_of_methods(key, set(), jobs, graph))
+    assert "leaves ['score_infer']" in str(
+        fault_of_methods(key, {"multitask_pretrained"}, jobs - {"score_infer"}, graph)
+    )
+    assert fault_of_methods("score.lambda", set(), set(), graph) is None
 
 
 def test_more_scans_leave_the_old_ones_alone(finished, tmp_path):

@@ -44,6 +44,8 @@ rule cohort_import:
     log:
         f"{ROOT}/logs/cohort/{{subject}}.log",
     priority: learnt_first
+    group:
+        "preprocess"
     threads: 1
     resources:
         mem_mb=growing(2500),

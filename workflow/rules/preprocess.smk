@@ -1,4 +1,4 @@
-"""preprocess: resample, strip, register, judge, slice. One subject's rules are one group, so one cluster job."""
+"""preprocess: resample, strip, register, judge, slice. With the import one subject's rules are one group, one cluster job."""
 
 import json
 import shlex
