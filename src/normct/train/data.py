@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from normct.common.errors import NormctError
+from normct.common.files import read_json, sha256
 
 RESIDENT_SHARE = 0.5
 """Largest share of a GPU's free memory that the slices may take."""
@@ -50,6 +51,20 @@ def over_ranks(values: Tensor) -> Tensor:
 
 class MappedRows:
     """Rows of an ``.npy`` file larger than memory, read where they are asked for.
+def content(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the packed images and masks, read anew where packing left no record of it."""
+    try:
+        return read_json(folder / "content.json")
+    except FileNotFoundError:
+        return {name: sha256(folder / f"{name}.npy") for name in ("images", "masks")}
+
+
+def unpack_bits(bits: Tensor) -> Tensor:
+    """Return masks (B, 128, 128) of packed bits (B, 128, 16), on any device, as ``numpy.unpackbits`` does."""
+    shifts = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
+    return (bits[..., None] >> shifts).bitwise_and(1).flatten(-2).bool()
+
+
 
     A mapped page counts as the process's own until it is given back, and a Slurm job is killed for what it
     counts: so after every 256 MiB they are given back.
