@@ -20,6 +20,8 @@ from normct.common.files import read_json, sha256
 
 RESIDENT_SHARE = 0.5
 """Largest share of a GPU's free memory that the slices may take."""
+BLOCK = 2048
+"""Slices copied to a GPU at once, 68 MB: never a second copy of all of them in the host's memory."""
 MAPPED_BYTES = 256 * 2**20
 """Bytes read from a mapped file before its pages leave the process (they stay in the system's cache)."""
 
@@ -49,8 +51,6 @@ def over_ranks(values: Tensor) -> Tensor:
     return values
 
 
-class MappedRows:
-    """Rows of an ``.npy`` file larger than memory, read where they are asked for.
 def content(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the packed images and masks, read anew where packing left no record of it."""
     try:
@@ -65,6 +65,8 @@ def unpack_bits(bits: Tensor) -> Tensor:
     return (bits[..., None] >> shifts).bitwise_and(1).flatten(-2).bool()
 
 
+class MappedRows:
+    """Rows of an ``.npy`` file larger than memory, read where they are asked for.
 
     A mapped page counts as the process's own until it is given back, and a Slurm job is killed for what it
     counts: so after every 256 MiB they are given back.
@@ -94,6 +96,15 @@ def unpack_bits(bits: Tensor) -> Tensor:
             self._advise(mmap.MADV_DONTNEED)
             self._read = 0
         return found
+
+    def to(self, device: torch.device) -> Tensor:
+        """Return all rows on ``device``, copied in blocks."""
+        first = torch.from_numpy(self.read(np.arange(1)))
+        whole = torch.empty(self.array.shape, dtype=first.dtype, device=device)
+        for start in range(0, len(self), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(self)))
+            whole[start : start + BLOCK] = torch.from_numpy(self.read(rows)).to(device)
+        return whole
 
 
 class PackedSlices:
@@ -144,14 +155,14 @@ class PackedSlices:
         """
         self._device = device
         self._resident = None
+        if self._fits(device):
+            self._resident = (self._images.to(device), self._masks.to(device))
+
+    def _fits(self, device: torch.device) -> bool:
         if device.type != "cuda":
-            return
-        images, masks = self._images.array, self._masks.array
-        if images.nbytes + masks.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._resident = (
-                torch.from_numpy(np.array(images)).to(device),
-                torch.from_numpy(np.array(masks)).to(device),
-            )
+            return False
+        needed = self._images.array.nbytes + self._masks.array.nbytes
+        return needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
     @property
     def resident(self) -> bool:
@@ -190,8 +201,7 @@ class PackedSlices:
         if self._device.type == "cpu":  # numpy's unpacking beats shifts there
             masks = torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1)).bool()
         else:
-            shifts = torch.arange(7, -1, -1, device=self._device, dtype=torch.uint8)
-            masks = (bits[..., None] >> shifts).bitwise_and(1).flatten(-2).bool()
+            masks = unpack_bits(bits)
         images = images.float()
         return images if images.ndim == 4 else images[:, None], masks
 
