@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from normct.common.files import atomic, read_json, sha256, write_json
@@ -41,3 +46,38 @@ def test_json_refuses_what_other_readers_cannot_read(tmp_path):
     assert not list(tmp_path.iterdir())
     write_json(tmp_path / "x.json", {"µ": 1})
     assert read_json(tmp_path / "x.json") == {"µ": 1}
+
+
+TWIN = """
+import sys
+from normct.common.files import atomic
+with atomic(sys.argv[1]) as part:
+    part.write_text("twin")
+    print(part.name, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_writers_of_one_output_write_to_names_of_their_own(tmp_path):
+    path = tmp_path / "model.bin"
+    with atomic(path) as part:
+        part.write_text("ours")
+        twin = subprocess.Popen(
+            [sys.executable, "-c", TWIN, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert twin.stdout.readline().strip() != part.name  # both write now
+        assert part.read_text() == "ours"
+    assert path.read_text() == "ours"
+    twin.communicate("\n", timeout=60)
+    assert twin.returncode == 0
+    assert path.read_text() == "twin"  # whole, whoever comes last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_same_process_number_on_another_host_is_another_writer(tmp_path, monkeypatch):
+    with atomic(tmp_path / "a") as here:
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="another"))
+        with atomic(tmp_path / "a") as there:
+            assert here.name != there.name
+            there.touch()
+        here.touch()

@@ -15,6 +15,8 @@ CASES = {
     "dropout_autoencoder": ("uncertainty", {"latent": 4, "passes": 3}),
     "flow_autoencoder": ("latent_surprise", {"latent": 4, "hidden": 8, "transforms": 1}),
     "unet": (None, {}),
+    "adversarial_autoencoder": (None, {"latent": 4, "hidden": 8}),
+    "autoencoder": (None, {"latent": 4}),  # beta_tcvae's, among others
 }
 
 

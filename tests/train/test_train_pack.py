@@ -7,8 +7,9 @@ import torch
 
 from factories import make_store
 from normct.common.errors import NormctError
+from normct.common.files import read_json, sha256
 from normct.common.slices import empty_store, write_slices
-from normct.train.data import IndexBatches, PackedSlices, derived_seed
+from normct.train.data import IndexBatches, MappedRows, PackedSlices, derived_seed, unpack_bits
 from normct.train.pack import check_plan, pack
 
 
@@ -41,6 +42,8 @@ def test_slices_and_masks_come_back(tmp_path):
         assert np.array_equal(images[0, 0].numpy(), stores[name].image[z].astype(np.float32))
         assert np.array_equal(masks[0].numpy(), stores[name].mask[z])
     assert not list((tmp_path / "data").glob(".part*"))
+    recorded = read_json(tmp_path / "data" / "content.json")
+    assert recorded == {name: sha256(tmp_path / "data" / f"{name}.npy") for name in ("images", "masks")}
 
 
 def test_blank_slices_are_left_out(tmp_path):
@@ -114,3 +117,41 @@ def test_derived_seeds_differ_and_repeat():
     seeds = {derived_seed(0, "train", e, s) for e in range(20) for s in range(50)}
     assert len(seeds) == 1000
     assert derived_seed(0, "train", 3, 4) == derived_seed(0, "train", 3, 4)
+
+
+def test_the_record_is_gone_before_other_pixels_are_there(tmp_path, monkeypatch):
+    plan = plan_of(tmp_path, ("sub-a", "train"), ("sub-b", "stop"))
+    pack(tmp_path / "data", plan)
+    monkeypatch.setattr("normct.train.pack.read_slices", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pack(tmp_path / "data", plan)
+    assert not (tmp_path / "data" / "content.json").exists()
+
+
+def test_a_resident_copy_gives_the_batches_of_the_mapped_one(tmp_path, monkeypatch):
+    """What a GPU does, forced on the CPU: copied in blocks, the last one smaller."""
+    pack(tmp_path / "data", plan_of(tmp_path, ("sub-a", "train"), ("sub-b", "stop")))
+    mapped, resident = PackedSlices(tmp_path / "data"), PackedSlices(tmp_path / "data")
+    monkeypatch.setattr("normct.train.data.BLOCK", 11)
+    at_once, read = [], MappedRows.read
+    with monkeypatch.context() as patch:
+        patch.setattr(MappedRows, "read", lambda self, rows: (at_once.append(len(rows)), read(self, rows))[1])
+        patch.setattr(PackedSlices, "_fits", lambda self, device: True)
+        resident.to(torch.device("cpu"))
+        number = len(at_once)
+        assert max(at_once) == 11  # never all at once in the host's memory
+        rows = torch.randperm(len(mapped.index), generator=torch.Generator().manual_seed(0))
+        images, masks = resident.batch(rows)
+        assert len(at_once) == number  # nothing came from the file
+    assert resident.resident and not mapped.resident
+    assert len(rows) % 11
+    for got, wanted in zip((images, masks), mapped.batch(rows), strict=True):
+        assert got.dtype == wanted.dtype
+        assert torch.equal(got, wanted)
+    assert all(ready is None for _, _, ready in IndexBatches(rows, 16, 0, resident))
+
+
+def test_bits_are_unpacked_on_any_device_as_numpy_does_it():
+    bits = torch.arange(256, dtype=torch.uint8).reshape(2, 8, 16)
+    assert np.array_equal(unpack_bits(bits).numpy(), np.unpackbits(bits.numpy(), axis=-1))
+    assert unpack_bits(bits).dtype == torch.bool

@@ -61,6 +61,8 @@ rule train_pack:
         images=f"{ROOT}/train/data/images.npy",
         masks=f"{ROOT}/train/data/masks.npy",
         index=f"{ROOT}/train/data/index.tsv",
+        # hash of the pixels: a training resumes on its own ones only
+        content=f"{ROOT}/train/data/content.json",
     log:
         f"{ROOT}/logs/train/pack.log",
     priority: 2
@@ -100,9 +102,11 @@ rule train_stage1:
         settings=train_settings(STAGE1),
         code=code("normct.train.fit"),
     shell:
-        # the epochs' lines also go to the terminal
-        "python -m normct.train.fit {params.method} {wildcards.seed} {params.data:q} {params.folder:q}"
-        " --settings {params.settings:q} --threads {threads} 2> {log:q} | tee -a {log:q}"
+        # the epochs' lines also go to the terminal. At a time limit SIGTERM comes to all at once: Python alone minds it,
+        # while the shell waits for its checkpoint and tee for its last word. Both append, or one would overwrite the other
+        "trap : TERM; : > {log:q};"
+        " python -m normct.train.fit {params.method} {wildcards.seed} {params.data:q} {params.folder:q}"
+        " --settings {params.settings:q} --threads {threads} 2>> {log:q} | (trap '' TERM; exec tee -a {log:q})"
 
 
 rule train_method:
@@ -133,8 +137,9 @@ rule train_method:
         settings=lambda wc: train_settings(wc.method),
         code=code("normct.train.fit"),
     shell:
-        "python -m normct.train.fit {wildcards.method} {wildcards.seed} {params.data:q} {params.folder:q} {params.init}"
-        " --settings {params.settings:q} --threads {threads} 2> {log:q} | tee -a {log:q}"
+        "trap : TERM; : > {log:q};"
+        " python -m normct.train.fit {wildcards.method} {wildcards.seed} {params.data:q} {params.folder:q} {params.init}"
+        " --settings {params.settings:q} --threads {threads} 2>> {log:q} | (trap '' TERM; exec tee -a {log:q})"
 
 
 rule train_all:

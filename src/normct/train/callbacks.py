@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +19,15 @@ from normct.common.errors import NormctError
 from normct.common.files import atomic
 from normct.train.data import over_ranks, ranks
 from normct.train.module import TrainingModule
+
+
+def say(line: str) -> None:
+    """Print a line; where nobody reads any more, go on without: a training is worth more than its lines."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # what is left in the buffer would else be flushed at the end, and fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def same_everywhere(weights: dict[str, Tensor], device: torch.device) -> None:
@@ -172,10 +183,9 @@ class EpochLines(pl.Callback):
             if name in metrics and name in SHOWN
         )
         left = max(last - epoch, 0) * seconds
-        print(
+        say(
             f"{self.title}: epoch {epoch}/{last}  train/val {shown}  "
-            f"{number / max(seconds, 1e-9):.0f} slices/s  {left:.0f} s left at most",
-            flush=True,
+            f"{number / max(seconds, 1e-9):.0f} slices/s  {left:.0f} s left at most"
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -183,10 +193,9 @@ class EpochLines(pl.Callback):
         assert isinstance(pl_module, TrainingModule)
         active = pl_module.history[-1].get("val_active_channels") if pl_module.history else None
         if active is not None and active < COLLAPSE and trainer.is_global_zero:
-            print(
+            say(
                 f"{self.title}: warning: {active:.1%} of the latent channels are active, the latent has "
-                "collapsed; a smaller kl_weight or more epochs may mend it",
-                flush=True,
+                "collapsed; a smaller kl_weight or more epochs may mend it"
             )
 
 

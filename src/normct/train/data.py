@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from normct.common.errors import NormctError
+from normct.common.files import read_json, sha256
 
 RESIDENT_SHARE = 0.5
 """Largest share of a GPU's free memory that the slices may take."""
+BLOCK = 2048
+"""Slices copied to a GPU at once, 68 MB: never a second copy of all of them in the host's memory."""
 MAPPED_BYTES = 256 * 2**20
 """Bytes read from a mapped file before its pages leave the process (they stay in the system's cache)."""
 
@@ -46,6 +49,20 @@ def over_ranks(values: Tensor) -> Tensor:
         values = values.clone()
         distributed.all_reduce(values)
     return values
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the packed images and masks, read anew where packing left no record of it."""
+    try:
+        return read_json(folder / "content.json")
+    except FileNotFoundError:
+        return {name: sha256(folder / f"{name}.npy") for name in ("images", "masks")}
+
+
+def unpack_bits(bits: Tensor) -> Tensor:
+    """Return masks (B, 128, 128) of packed bits (B, 128, 16), on any device, as ``numpy.unpackbits`` does."""
+    shifts = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
+    return (bits[..., None] >> shifts).bitwise_and(1).flatten(-2).bool()
 
 
 class MappedRows:
@@ -79,6 +96,15 @@ class MappedRows:
             self._advise(mmap.MADV_DONTNEED)
             self._read = 0
         return found
+
+    def to(self, device: torch.device) -> Tensor:
+        """Return all rows on ``device``, copied in blocks."""
+        first = torch.from_numpy(self.read(np.arange(1)))
+        whole = torch.empty(self.array.shape, dtype=first.dtype, device=device)
+        for start in range(0, len(self), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(self)))
+            whole[start : start + BLOCK] = torch.from_numpy(self.read(rows)).to(device)
+        return whole
 
 
 class PackedSlices:
@@ -129,14 +155,14 @@ class PackedSlices:
         """
         self._device = device
         self._resident = None
+        if self._fits(device):
+            self._resident = (self._images.to(device), self._masks.to(device))
+
+    def _fits(self, device: torch.device) -> bool:
         if device.type != "cuda":
-            return
-        images, masks = self._images.array, self._masks.array
-        if images.nbytes + masks.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._resident = (
-                torch.from_numpy(np.array(images)).to(device),
-                torch.from_numpy(np.array(masks)).to(device),
-            )
+            return False
+        needed = self._images.array.nbytes + self._masks.array.nbytes
+        return needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
     @property
     def resident(self) -> bool:
@@ -175,8 +201,7 @@ class PackedSlices:
         if self._device.type == "cpu":  # numpy's unpacking beats shifts there
             masks = torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1)).bool()
         else:
-            shifts = torch.arange(7, -1, -1, device=self._device, dtype=torch.uint8)
-            masks = (bits[..., None] >> shifts).bitwise_and(1).flatten(-2).bool()
+            masks = unpack_bits(bits)
         images = images.float()
         return images if images.ndim == 4 else images[:, None], masks
 

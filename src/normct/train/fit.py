@@ -25,7 +25,8 @@ from normct.common.files import atomic, sha256, write_json
 from normct.common.registry import METHODS
 from normct.models import save_model
 from normct.train import figures
-from normct.train.callbacks import BestWeights, EpochLines, Resume
+from normct.train.callbacks import BestWeights, EpochLines, Resume, say
+from normct.train.data import content
 from normct.train.objectives import OBJECTIVES
 from normct.train.preview import Preview, examples
 from normct.train.setup import Settings, Training, choose_device, choose_precision, make_trainer, prepare
@@ -73,7 +74,7 @@ def fit(
     identity = {
         "method": method, "seed": seed, "settings": dataclasses.asdict(settings),
         "ids": _trained_on(training), "code": code_hash("normct.train.fit"),
-        "data": sha256(data_dir / "index.tsv"),
+        "data": sha256(data_dir / "index.tsv"), "pixels": content(data_dir),
         "init": sha256(init) if init else None, "torch": torch.__version__, "precision": precision,
         "device": device, "threads": torch.get_num_threads(),
     }  # fmt: skip
@@ -92,7 +93,7 @@ def fit(
     trainer = make_trainer(settings, device, precision, callbacks, logger)
     checkpoint = resume.usable()
     if checkpoint and trainer.is_global_zero:
-        print(f"{title}: resuming an interrupted training", flush=True)
+        say(f"{title}: resuming an interrupted training")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
         trainer.fit(

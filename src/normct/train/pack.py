@@ -5,15 +5,17 @@ One slice store is open at a time, so memory stays flat whatever the size of the
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import IO, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normct.common import cli
 from normct.common.errors import DataFault, NormctError
-from normct.common.files import atomic, read_json
+from normct.common.files import atomic, read_json, write_json
 from normct.common.slices import SIZE, SliceStore, read_slices
 
 log = logging.getLogger(__name__)
@@ -53,10 +55,30 @@ def _usable(path: str) -> int:
         return int(content["usable"].sum())
 
 
-def _write_header(file: IO[bytes], kind: type[np.generic], shape: tuple[int, ...]) -> None:
-    # written row after row, not mapped: the pages of a mapped file count as the process's own
-    header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+class _Array:
+    """An ``.npy`` file written row after row, and the SHA-256 of its bytes.
+
+    Not mapped: the pages of a mapped file count as the process's own.
+    """
+
+    def __init__(self, file: IO[bytes], kind: type[np.generic], shape: tuple[int, ...]) -> None:
+        self._file, self._kind, self._hash = file, kind, hashlib.sha256()
+        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self, header)
+
+    def write(self, content: bytes) -> None:
+        """Add bytes."""
+        self._file.write(content)
+        self._hash.update(content)
+
+    def add(self, rows: NDArray) -> None:
+        """Add rows."""
+        self.write(rows.astype(self._kind, copy=False).tobytes())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what was written so far."""
+        return self._hash.hexdigest()
 
 
 def _check_store(store: SliceStore, scan: Scan) -> None:
@@ -70,13 +92,14 @@ def _check_store(store: SliceStore, scan: Scan) -> None:
 
 
 def pack(out_dir: Path, plan: list[Scan]) -> dict[str, int]:
-    """Write ``images.npy``, ``masks.npy`` and ``index.tsv``.
+    """Write ``images.npy``, ``masks.npy``, ``index.tsv`` and ``content.json``.
 
     Parameters
     ----------
     out_dir : Path
         Gets ``images.npy`` float16 (n, 128, 128), ``masks.npy`` uint8 (n, 128, 16), brain masks with eight
-        pixels of axis x a byte, and ``index.tsv`` (participant_id, z, role), all in the same order.
+        pixels of axis x a byte, and ``index.tsv`` (participant_id, z, role), all in the same order;
+        ``content.json`` holds the SHA-256 of both arrays, by which a training knows its own pixels again.
     plan : list of Scan
         Scans and their slice stores. A scan that was set aside has no slices and is passed over.
 
@@ -104,6 +127,7 @@ def pack(out_dir: Path, plan: list[Scan]) -> dict[str, int]:
                 "add healthy scans"
             )
     total = sum(counts)
+    (out_dir / "content.json").unlink(missing_ok=True)  # never beside other arrays than its own
     with (
         atomic(out_dir / "images.npy") as images_part,
         atomic(out_dir / "masks.npy") as masks_part,
@@ -112,8 +136,8 @@ def pack(out_dir: Path, plan: list[Scan]) -> dict[str, int]:
         masks_part.open("wb") as masks_file,
         index_part.open("w", encoding="utf-8") as index,
     ):
-        _write_header(images_file, np.float16, (total, SIZE, SIZE))
-        _write_header(masks_file, np.uint8, (total, SIZE, SIZE // 8))
+        images = _Array(images_file, np.float16, (total, SIZE, SIZE))
+        masks = _Array(masks_file, np.uint8, (total, SIZE, SIZE // 8))
         index.write("participant_id\tz\trole\n")
         for scan, n in zip(plan, counts, strict=True):
             if n == 0:
@@ -122,16 +146,19 @@ def pack(out_dir: Path, plan: list[Scan]) -> dict[str, int]:
             store = read_slices(scan["slices"])
             _check_store(store, scan)
             usable = np.flatnonzero(store.usable)
-            store.image[usable].astype(np.float16, copy=False).tofile(images_file)
-            np.packbits(store.mask[usable], axis=-1).tofile(masks_file)
+            images.add(store.image[usable])
+            masks.add(np.packbits(store.mask[usable], axis=-1))
             index.writelines(f"{store.participant_id}\t{z}\t{scan['role']}\n" for z in usable)
+    write_json(out_dir / "content.json", {"images": images.sha256, "masks": masks.sha256})
     return slices
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = cli.parser(__doc__, "normct.train.pack")
-    parser.add_argument("out_dir", type=Path, help="folder that gets images.npy, masks.npy and index.tsv")
+    parser.add_argument(
+        "out_dir", type=Path, help="folder that gets images.npy, masks.npy, index.tsv and content.json"
+    )
     parser.add_argument("plan", type=Path, help="JSON: [{participant_id, patient, role, slices}, ...]")
     args = parser.parse_args(argv)
     slices = pack(args.out_dir, read_json(args.plan))
