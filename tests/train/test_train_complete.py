@@ -7,8 +7,6 @@ import torch
 import yaml
 
 from factories import METHOD_SETTINGS
-from normct.common.config import validate_config
-from normct.common.errors import ConfigError
 from normct.common.registry import METHODS
 from normct.models import build_model
 from normct.models.files import ARCHITECTURES
@@ -58,11 +56,3 @@ def test_every_loss_of_a_method_is_drawn(method):
     images = torch.rand(4, 1, 128, 128) * masks[:, None]
     parts = objective(model, images, masks, generator("cpu", 0), first_epoch=True).parts
     assert {name for name in parts if not name.startswith(UNDRAWN)} <= set(PARTS)
-
-
-def test_more_channels_than_can_be_scored_are_refused_beforehand():
-    whole = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    validate_config(whole, REPOSITORY / "workflow" / "schemas")
-    whole["train"]["network"]["in_channels"] = 3
-    with pytest.raises(ConfigError, match=r"train\.network\.in_channels: 3 is not one of \[1\]"):
-        validate_config(whole, REPOSITORY / "workflow" / "schemas")

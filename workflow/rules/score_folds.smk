@@ -57,6 +57,7 @@ use rule train_pack as train_fold_pack with:
         images=f"{ROOT}/train/folds/{{fold}}/data/images.npy",
         masks=f"{ROOT}/train/folds/{{fold}}/data/masks.npy",
         index=f"{ROOT}/train/folds/{{fold}}/data/index.tsv",
+        content=f"{ROOT}/train/folds/{{fold}}/data/content.json",
     log:
         f"{ROOT}/logs/train/folds/{{fold}}/pack.log",
     params:
