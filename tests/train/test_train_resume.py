@@ -145,7 +145,7 @@ def test_a_signal_to_the_rules_whole_group_leaves_checkpoint_message_and_status(
 def test_a_signal_before_training_ends_the_rule(tmp_path):
     """Python must not inherit that the signal is ignored, or it would train on."""
     command = shell_text("train_method", tmp_path, "x", "y")
-    waiting = command.replace("python -m normct.train.fit", "echo ready; sleep 60; true", 1)
+    waiting = command.replace("python -m normct.train.fit", "sh -c 'echo ready; exec sleep 60'; true", 1)
     assert waiting != command
     process = start(["bash", "-c", waiting])
     assert process.stdout.readline() == "ready\n"

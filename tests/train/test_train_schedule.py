@@ -1,25 +1,15 @@
 """Equal budgets, the clipped gradient and the plateau: what the engine promises of every method alike."""
 
-from pathlib import Path
+from functools import partial
 
 import lightning.pytorch as pl
 import pytest
 import torch
 
+from normct.common.epochs import epochs_of
 from normct.common.registry import METHODS, STAGE1
 from normct.train.setup import make_trainer, prepare
 from train.train_case import settings, write_packed
-
-RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "train.smk"
-
-
-def epochs_rule(train):
-    """Return the rules' own ``train_epochs``, for a ``train:`` section."""
-    text = RULES.read_text()
-    start = text.index("def train_epochs(")
-    names = {"TRAIN": train, "METHODS": METHODS, "STAGE1": STAGE1}
-    exec(text[start : text.index("\n\n\n", start)], names)
-    return names["train_epochs"]
 
 
 def section(**epochs):
@@ -28,7 +18,7 @@ def section(**epochs):
 
 
 def test_every_method_takes_the_epochs_of_both_stages():
-    epochs = epochs_rule(section(context_restoration=3, vae=5, multitask=5))
+    epochs = partial(epochs_of, section(context_restoration=3, vae=5, multitask=5))
     whole = {
         name: epochs(name) + (epochs(STAGE1) if method.pretrained else 0) for name, method in METHODS.items()
     }
@@ -37,7 +27,7 @@ def test_every_method_takes_the_epochs_of_both_stages():
 
 
 def test_a_twin_takes_its_own_pretrained_ones_epochs_and_a_number_is_taken_at_its_word():
-    epochs = epochs_rule(section(context_restoration=3, vae=5, multitask=7, cevae=2))
+    epochs = partial(epochs_of, section(context_restoration=3, vae=5, multitask=7, cevae=2))
     assert epochs("multitask_pretrained") == epochs("multitask_epsilon_low") == 7
     assert epochs("multitask") == 3 + 7
     assert epochs("cevae") == 2

@@ -120,6 +120,7 @@ TRAINED: list[tuple[str, set[str]]] = [
 # a temp() file that has to be rebuilt for its only reader
 REBUILT = {"preprocess_skullstrip": {"preprocess_resample"}}
 VALUES: dict[str, Any] = {
+    "score.calibrated.pool_share": 0.02,  # one of those that are pooled already
     "results_dir": "elsewhere",
     "handoff.method": "vae_kl",
     "cohort.pathologies": ["abscess"],
