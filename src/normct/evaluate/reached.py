@@ -85,7 +85,15 @@ def calibration_figure(
             lowest = min(lowest, float(means.min()))
         first = points.iloc[0]
         heading = f"{first['n_calibrate']:.0f} calibration, {first['n_healthy']:.0f} test scans"
-        axes.legend(title=heading, loc="best", fontsize=8, title_fontsize=8, alignment="left")
+        # below: inside, no corner is free in every cohort
+        axes.legend(
+            title=heading,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=4,
+            fontsize=8,
+            title_fontsize=8,
+        )
     if all(len(axes.lines) == 1 for axes in grid):
         plt.close(figure)
         return None
