@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from normct.common.binomial import exact_interval
 from normct.evaluate.data import of_matrix
-from normct.evaluate.reached import TARGETS, calibration_figure, exact_interval
+from normct.evaluate.reached import TARGETS, calibration_figure
 
 COLUMNS = [("vae_kl", "calibrated", "0"), ("vae_kl", "calibrated", "1"), ("cevae", "calibrated", "0")]
 COLUMNS += [("statistical_atlas", "calibrated", "n/a"), ("fused", "fused", "0")]
@@ -48,7 +49,7 @@ def test_reached_over_target_of_best_network_atlas_and_fused():
     assert not np.any(drawn["Statistical atlas"].get_ydata())
     assert len(calibrated.collections) == 3 * 2
     (bar,) = calibrated.collections[-1].get_segments()  # fused at 0.95, of ten patients
-    np.testing.assert_allclose(bar[:, 1], exact_interval(0.95, 10))
+    np.testing.assert_allclose(bar[:, 1], exact_interval(9.5, 10))
 
 
 def test_no_figure_without_calibration_or_test_scans():
@@ -63,4 +64,4 @@ def test_no_figure_without_calibration_or_test_scans():
 @pytest.mark.parametrize("k", [0, 7, 10])
 def test_interval_is_the_exact_one(k):
     known = binomtest(k, 10).proportion_ci(method="exact")
-    np.testing.assert_allclose(exact_interval(k / 10, 10), (known.low, known.high))
+    np.testing.assert_allclose(exact_interval(k, 10), (known.low, known.high))

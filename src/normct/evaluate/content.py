@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from normct.common.cautions import RANKING
 from normct.common.registry import label
 from normct.evaluate.display import (
     detection_table,
@@ -43,7 +44,6 @@ SYNTHETIC_NOTE = (
     "Synthetic cohort. A program generated these scans, no patient was scanned: the figures say how the methods do on "
     "them, not how well any of them finds disease in patients, where their ranking may differ too."
 )
-SYNTHETIC_TABLE = "Synthetic cohort: the ranking may differ on patients."
 SYNTHETIC_BESIDE = "All other tables are of a synthetic cohort: the ranking may differ on patients."
 """For the thesis's own figures, which are of patients."""
 RESEARCH_NOTE = "Research use only. Not a medical device; nothing here may guide the care of a patient."
@@ -294,5 +294,5 @@ def sections(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> list[
     ]
     if settings["synthetic"]:
         for table in (table for part in parts for table in part.tables):
-            table.caption += f" {SYNTHETIC_BESIDE if table in published else SYNTHETIC_TABLE}"
+            table.caption += f" {SYNTHETIC_BESIDE if table in published else RANKING}"
     return parts

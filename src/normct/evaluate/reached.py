@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from normct.common.binomial import exact_interval
 from normct.common.registry import label
 from normct.evaluate import style
 from normct.evaluate.bands import banded
@@ -16,15 +17,6 @@ from normct.evaluate.operating import operating_points
 from normct.evaluate.sentences import CALIBRATED, PLAIN, main_rows
 
 TARGETS = (*np.arange(0.5, 0.96, 0.05).round(2).tolist(), 0.975, 0.99)
-
-
-def exact_interval(share: float, n: int) -> tuple[float, float]:
-    """Return Clopper and Pearson's 95 % interval; a mean over seeds may be of a fractional number of ``n``."""
-    from scipy.stats import beta
-
-    k = share * n
-    low = float(beta.ppf(0.025, k, n - k + 1)) if k > 1e-9 else 0.0
-    return low, float(beta.ppf(0.975, k + 1, n - k)) if n - k > 1e-9 else 1.0
 
 
 def calibration_figure(
@@ -77,7 +69,7 @@ def calibration_figure(
                 **look,
             )
             for target in specificities:
-                low, high = exact_interval(float(means[target]), patients)
+                low, high = exact_interval(float(means[target]) * patients, patients)
                 # side by side: the methods' intervals are of much the same height
                 at = target + 0.006 * (step - 1)
                 axes.vlines(at, low, high, color=look["color"], linewidth=1.4, zorder=look["zorder"])

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from math import ceil, floor
 from typing import Any
 
+from normct.common.binomial import exact_interval
+
 
 def _interval(rank: int, n: int) -> tuple[int | None, int | None]:
     """Return the exact 95 % binomial interval of rank of n, in whole per cent; None of none."""
     if n == 0:
         return None, None
-    from scipy.stats import beta
-
-    low = 0.0 if rank == 0 else float(beta.ppf(0.025, rank, n - rank + 1))
-    high = 1.0 if rank == n else float(beta.ppf(0.975, rank + 1, n - rank))
+    low, high = exact_interval(rank, n)
     return floor(100 * low), ceil(100 * high)
 
 
