@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -36,16 +37,18 @@ pytestmark = [
     pytest.mark.timeout(1500),
 ]
 
-SUBJECT = "out/preprocess/sub-icb001/slices.npz"
 TRAINED = "out/train/vae_kl/seed-0"
-TARGETS = f"--rerun-incomplete {SUBJECT} {TRAINED}/model.safetensors"  # --configfile takes all words up to an option
+TARGETS = f"--rerun-incomplete {TRAINED}/model.safetensors"  # --configfile takes all words up to an option
 LOG = "out/logs/train/vae_kl-seed-0.log"
-# what a site edits: without accounting squeue has to be asked; a node of one CPU; two subjects a job
+# what a site edits: without accounting squeue has to be asked; a node of two CPUs; three subjects a job
 SITE = {
-    "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2,
-    "seconds-between-status-checks": 2, "latency-wait": 10, "group-components": ["preprocess=2"], "cores": 1,
+    "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2, "latency-wait": 10, "cores": 2,
+    "group-components": ["preprocess=3", "infer=3", "zmap=3", "page=10"],
 }  # fmt: skip
-COHORT = {"vae_kl": {"epochs": 60}, "stop_patience": 1000}
+SCANS = {"healthy_train": 1, "healthy_val": 3, "healthy_test": 1}
+ILL = {"aneurysm": 0, "atrophy": 0, "bleed": 0, "cavernoma": 0, "icb": 1, "ischemia": 0, "tumor": 0}
+SHORT = {"methods": ["vae_kl"], "vae_kl": {"epochs": 2}}
+LONG = {"methods": ["vae_kl"], "vae_kl": {"epochs": 60}, "stop_patience": 1000}
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Site:
 
     def shell(self, command: str) -> str:
         """What a user's shell is given."""
-        return f". .venv/bin/activate; {command}"
+        return f". .venv/bin/activate; PATH={self.folder.parent}/bin:$PATH; {command}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -105,6 +108,11 @@ def site() -> Iterator[Site]:
     """A cluster in a short path: a socket's name may have 107 letters."""
     folder = Path(tempfile.mkdtemp(prefix="nct-"))
     try:
+        impatient = folder / "bin" / "snakemake"
+        impatient.parent.mkdir()
+        overlay = Path(__file__).with_name("impatient.py")
+        impatient.write_text(f'#!/bin/sh\nexec {sys.executable} {overlay} "$@"\n', "utf-8")
+        impatient.chmod(0o755)
         with cluster.slurm(folder / "slurm") as completed:
             yield Site(folder / "normct", completed, page())
     finally:
@@ -117,6 +125,14 @@ def edit_profile(site: Site, values: dict, training: dict | None = None) -> None
     profile = yaml.safe_load(path.read_text("utf-8")) | values
     profile["set-resources"]["train_method"] |= training or {}
     path.write_text(yaml.safe_dump(profile), "utf-8")
+
+
+def edit_cohort(site: Site, train: dict) -> None:
+    """What the user does to mine.yaml in the editor."""
+    tiny = yaml.safe_load((REPOSITORY / "tests" / "workflow" / "tiny.yaml").read_text("utf-8"))
+    tiny["train"] |= train
+    tiny["phantom"] = SCANS | {"abnormal": ILL}
+    (site.folder / "mine.yaml").write_text(yaml.safe_dump(tiny), "utf-8")
 
 
 def test_from_clone_to_results(site):
@@ -142,30 +158,48 @@ def test_from_clone_to_results(site):
     edit_profile(site, SITE)
     for command in ("cp configs/own.yaml mine.yaml", "$EDITOR mine.yaml"):
         site.run(command)
-    tiny = yaml.safe_load((REPOSITORY / "tests" / "workflow" / "tiny.yaml").read_text("utf-8"))
-    tiny["train"] |= COHORT
-    (site.folder / "mine.yaml").write_text(yaml.safe_dump(tiny), "utf-8")
+    edit_cohort(site, SHORT)
     assert "This was a dry-run" in site.run(f"{RUN} --dry-run")
-    site.run(RUN, TARGETS)
-    assert (site.folder / SUBJECT).is_file()
+    site.run(RUN)
+    for name in (
+        "evaluate/report.html",
+        "score/bundle/bundle.json",
+        "score/slices.csv.gz",
+        "handoff/index.html",
+    ):
+        assert (site.folder / "out" / name).is_file(), name
+    detection = pd.read_csv(site.folder / "out" / "evaluate" / "detection.csv")
+    assert {"vae_kl", "statistical_atlas", "fused"} <= set(detection["method"])
+    assert detection["auroc"].notna().any()
+    worklist = (site.folder / "out" / "handoff" / "index.html").read_text("utf-8")
+    for scan in ("sub-icb001", "sub-healthytest001"):
+        assert scan in worklist
+        assert (site.folder / "out" / "handoff" / "patients" / scan / "index.html").is_file()
 
     records = cluster.jobs(site.completed)
     assert {r["JobState"] for r in records} == {"COMPLETED"}
     jobs = cluster.show()
-    training = [job for job in jobs if job["Partition"] == "gpu"]
-    others = [job for job in jobs if job["Partition"] == "cpu"]
-    assert len(training) == 1  # packing and preprocessing need no GPU
-    assert "gres:gpu:1" in training[0]["TresPerJob"]
-    assert (training[0]["TimeLimit"], training[0]["MinMemoryNode"]) == ("1-00:00:00", "3000M")
-    assert len(others) >= 8
-    # four scans, two a job, one after another in it: one CPU, the memory of one, the time of both (95 minutes each)
-    pairs = [job for job in others if job["TimeLimit"] == "03:10:00"]
-    assert len(pairs) == 2
-    assert {(job["NumCPUs"], job["MinMemoryNode"]) for job in pairs} == {("1", "2500M")}
+    assert len(jobs) == len(records)
+    assert {job["Partition"] for job in jobs} == {"cpu", "gpu"}
+    (training,) = (job for job in jobs if job["Partition"] == "gpu")  # nothing else needs a GPU
+    assert "gres:gpu:1" in training["TresPerJob"]
+    assert (training["TimeLimit"], training["MinMemoryNode"]) == ("1-00:00:00", "3000M")
+    assert not any("gpu" in job.get("TresPerJob", "") for job in jobs if job is not training)
+    # three scans a job from phantom to slices, and of inference and z maps; scores with pages; the whole evaluation
+    groups = ("preprocess_cohort_import", "infer", "zmap", "page", "evaluate")
+    shared = {name: [job for job in jobs if job["Comment"].startswith(f"rule_{name}_")] for name in groups}
+    assert {name: len(found) for name, found in shared.items()} == dict(
+        zip(groups, (2, 2, 2, 1, 1), strict=True)
+    )
+    # one after another in it: one CPU, the memory of one, the time of all three
+    for job in shared["preprocess_cohort_import"]:
+        assert (job["NumCPUs"], job["MinMemoryNode"], job["TimeLimit"]) == ("1", "2500M", "05:15:00")
 
 
 @pytest.mark.study
 def test_a_job_that_can_never_start_is_reported_and_a_head_job_stops_cleanly(site):
+    edit_cohort(site, LONG)
+    site.run(RUN, TARGETS)
     site.undisturbed = {
         name: (site.folder / TRAINED / name).read_bytes() for name in ("model.safetensors", "history.csv")
     }

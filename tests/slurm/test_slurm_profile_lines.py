@@ -84,16 +84,14 @@ def sbatch(resources: dict[str, str]) -> str:
 def test_every_line_to_uncomment_is_known_here():
     lines = {line[1].split(" #")[0].strip() for line in OPTION.findall(PROFILE)}
     assert lines == {
-        "slurm_account: my_account", "constraint: haswell", "- infer=20", "- zmap=20", "- page=20", "groups:",
-        "- score_infer=infer", "- score_zmap=zmap", "- score_combine=page", "- handoff_patient=page", "gpu: 0",
-        'gres: "gpu:1"', "score_infer:", "slurm_partition: gpu",
+        "slurm_account: my_account", "constraint: haswell", "gpu: 0", 'gres: "gpu:1"', "score_infer:",
+        "slurm_partition: gpu",
     }  # fmt: skip
 
 
 def test_a_scan_is_one_job_from_import_to_slices_and_only_training_asks_for_gpus(plan):
     jobs = plan(PROFILE)
     groups = shared(jobs)
-    assert set(groups) == {"preprocess"}
     assert all(rules == FIRST | LATER and len(subjects) == 1 for rules, subjects in groups["preprocess"])
     assert {subject for _, subjects in groups["preprocess"] for subject in subjects} == SUBJECTS
     assert len(groups["preprocess"]) == len(SUBJECTS)
@@ -107,14 +105,16 @@ def test_a_scan_is_one_job_from_import_to_slices_and_only_training_asks_for_gpus
     assert sbatch(asked(jobs, "score_infer")) == ""
 
 
-def test_every_group_is_named_in_the_profile_and_takes_so_many_scans(plan):
-    """With a second pass and all lines about groups taken in."""
-    text = uncomment("groups:", "=infer", "=zmap", "=page", "infer=", "zmap=", "page=")
-    profile = yaml.safe_load(text)
+def test_every_group_takes_so_many_scans_and_the_evaluation_is_one_job(plan):
+    """With a second pass."""
+    profile = yaml.safe_load(PROFILE)
     named = dict(line.split("=") for line in profile["group-components"])
     assert named["preprocess"] == named["preprocess_second"] == "1"
     profile["group-components"] = [f"{name}=4" for name in named]
     groups = shared(plan(yaml.safe_dump(profile), {"preprocess": {"register": {"second_pass": True}}}))
+    ((evaluation, _),) = groups.pop("evaluate")
+    assert {"evaluate_collect", "evaluate_detection", "evaluate_figures", "evaluate_report"} < evaluation
+    assert all(rule.startswith("evaluate_") for rule in evaluation)
     assert set(groups) == set(named)
     wanted = {
         "preprocess": (FIRST, SUBJECTS),

@@ -48,6 +48,7 @@ rule cohort_import:
         "preprocess"
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(2500),
         runtime=growing(15),
     params:

@@ -15,9 +15,10 @@ from normct.common.bundle import read_bundle_config
 from normct.common.codehash import code_hash as code
 from normct.common.config import validate_config
 from normct.common.errors import ConfigError, NormctError
+from normct.common.planning import plan_lightly
 from normct.common.registry import FUSED, METHODS, STAGE1
 from normct.common.rules import growing, inspected, listed, of_each
-from normct.common.scheduling import look_up_inputs, quieten
+from normct.common.scheduling import quieten
 from normct.common.slurm_queue import watch
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
@@ -25,7 +26,7 @@ from normct.preprocess.skullstrip_engines import engine_faults
 # a large cohort's graph is millions of objects that live to the end: looking through them for cycles again and again
 # took a quarter of the time to plan it; `onstart` sets them apart and looks again
 gc.disable()
-look_up_inputs()
+plan_lightly()
 
 try:
     validate_config(config, Path(workflow.basedir) / "workflow" / "schemas")
@@ -80,6 +81,11 @@ DEPLOYED = {method.name for method in workflow.deployment_settings.deployment_me
 OWN_PYTHON = f"PATH={str(Path(sys.executable).parent)!r}:$PATH"
 OUR_CODE = f"PYTHONPATH={str(Path(workflow.basedir) / 'src')!r}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"
 shell.prefix(f"export {OUR_CODE if DEPLOYED else OWN_PYTHON}; set -euo pipefail; ")
+
+
+# how many scans of one cluster job are at work at once; the profile says one, for its executor starts one after another
+resource_scopes:
+    scans="local",
 
 
 wildcard_constraints:

@@ -51,6 +51,8 @@ rule evaluate_collect:
         **EVALUATE_SCORES,
     log:
         f"{ROOT}/logs/evaluate/collect.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -75,6 +77,8 @@ rule evaluate_detection:
         evaluate_tables(EVALUATE_TABLES),
     log:
         f"{ROOT}/logs/evaluate/detection.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -99,6 +103,8 @@ rule evaluate_segmentation:
         evaluate_tables(SEGMENTATION_TABLES),
     log:
         f"{ROOT}/logs/evaluate/segmentation.log",
+    group:
+        "evaluate"
     threads: 1  # small matrix products: more BLAS threads only spin
     resources:
         mem_mb=growing(1500),
@@ -126,6 +132,8 @@ rule evaluate_froc:
         evaluate_tables(FROC_TABLES),
     log:
         f"{ROOT}/logs/evaluate/froc.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(1500),
@@ -153,6 +161,8 @@ rule evaluate_strata:
         evaluate_tables(STRATA_TABLES),
     log:
         f"{ROOT}/logs/evaluate/strata.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -175,6 +185,8 @@ rule evaluate_confound:
         evaluate_tables(CONFOUND_TABLES),
     log:
         f"{ROOT}/logs/evaluate/confound.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -197,6 +209,8 @@ rule evaluate_ablation:
         evaluate_tables(["lambda"]),
     log:
         f"{ROOT}/logs/evaluate/ablation.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -221,6 +235,8 @@ rule evaluate_uncertainty:
         evaluate_tables(RISK_TABLES),
     log:
         f"{ROOT}/logs/evaluate/uncertainty.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(1000),

@@ -43,6 +43,8 @@ rule evaluate_figures:
         *evaluate_figures(EVALUATE_FIGURES),
     log:
         f"{ROOT}/logs/evaluate/figures.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -80,6 +82,8 @@ rule evaluate_plots:
         *evaluate_figures(EVALUATE_PLOTS),
     log:
         f"{ROOT}/logs/evaluate/plots.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(1500),
@@ -112,6 +116,8 @@ rule evaluate_report:
         summary=f"{ROOT}/evaluate/summary.md",
     log:
         f"{ROOT}/logs/evaluate/report.log",
+    group:
+        "evaluate"
     threads: 1
     resources:
         mem_mb=growing(500),

@@ -81,6 +81,7 @@ rule handoff_patient:
         f"{ROOT}/logs/handoff/{{subject}}.log",
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(2500),
         runtime=growing(15),
     params:

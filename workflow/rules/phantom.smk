@@ -34,8 +34,11 @@ rule phantom_subject:
     log:
         f"{ROOT}/logs/phantom/{{subject}}.log",
     priority: learnt_first
+    group:
+        "preprocess"
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(1500),
         runtime=growing(10),
     params:

@@ -71,6 +71,7 @@ rule preprocess_resample:
         "preprocess"
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
@@ -99,6 +100,7 @@ rule preprocess_skullstrip:
         "../../envs/fsl.yaml" if config["preprocess"]["skullstrip"]["engine"] == "fsl" else None
     threads: 1
     resources:
+        scans=1,
         # BET in Python takes two to three times what the others do
         mem_mb=growing(4000 if config["preprocess"]["skullstrip"]["engine"] == "brainextractor" else 1500),
         runtime=growing(30),
@@ -127,6 +129,7 @@ rule preprocess_register:
         "preprocess"
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(1500),
         runtime=growing(20),
     params:
@@ -160,6 +163,7 @@ rule preprocess_quality:
         LATER_GROUP
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
@@ -193,6 +197,7 @@ rule preprocess_slices:
         LATER_GROUP
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
@@ -224,6 +229,7 @@ if config["preprocess"]["slices"]["write_nifti"]:
             LATER_GROUP
         threads: 1
         resources:
+            scans=1,
             mem_mb=growing(800),
             runtime=growing(10),
         params:

@@ -52,6 +52,7 @@ rule preprocess_refine:
         LATER_GROUP
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(1500),
         runtime=growing(20),
     params:

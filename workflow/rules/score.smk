@@ -104,8 +104,9 @@ rule score_infer:
         f"{ROOT}/logs/score/infer/{{subject}}.log",
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(2000),
-        runtime=growing(20),
+        runtime=growing(10),
         gpu=0 if config["score"]["accelerator"] == "cpu" else 1,
     params:
         networks=lambda wc: fold_arguments(wc.subject) if wc.subject in FOLD_OF else NETWORK_ARGUMENTS,
@@ -136,8 +137,9 @@ rule score_zmap:
         f"{ROOT}/logs/score/zmap/{{subject}}.log",
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(1500),
-        runtime=growing(20),
+        runtime=growing(5),
     params:
         score=f"{ROOT}/score",
         preprocess=f"{ROOT}/preprocess",
@@ -172,8 +174,9 @@ rule score_combine:
         f"{ROOT}/logs/score/combine/{{subject}}.log",
     threads: 1
     resources:
+        scans=1,
         mem_mb=growing(500),
-        runtime=growing(10),
+        runtime=growing(5),
     params:
         row=lambda wc: json.dumps(
             {
