@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from normct.models import build_model, load_model, save_model
+from normct.models import build_model, fold_batch_norm, load_model, save_model
 from normct.models.files import ARCHITECTURES
 from normct.models.variance import gaussian_nll
 
@@ -91,3 +91,27 @@ def test_the_flow_s_density_is_one_of_the_latent():
     surprise = model.measures(torch.rand(3, 1, 128, 128), MASKS)["latent_surprise"]
     assert surprise.shape == (3,)
     assert surprise.isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_folding_batch_normalisation_changes_nothing_but_rounding(architecture):
+    model = build(architecture, **({} if architecture == "unet" else {"latent": 4}))
+    x = torch.rand(4, 1, 128, 128)
+    model.train()
+    for _ in range(20):
+        model.reconstruct(x + torch.rand_like(x))  # means and variances of its own
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    folded = fold_batch_norm(model)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    with torch.inference_mode():
+        plain, other = model.reconstruct(x), folded.reconstruct(x)
+    assert float((plain - plain.mean()).abs().max()) > 0.01
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_network_in_training_is_not_folded():
+    with pytest.raises(ValueError, match="eval"):
+        fold_batch_norm(build("unet").train())

@@ -20,7 +20,7 @@ from normct.common.errors import NormctError
 from normct.common.files import read_json
 from normct.common.registry import METHODS
 from normct.common.slices import SliceStore, read_slices
-from normct.models import ModelFileError, load_model
+from normct.models import ModelFileError, fold_batch_norm, load_model
 from normct.pretext.geometry import TRANSFORMS, log_probabilities, transform
 from normct.score.files import ATLAS_MAP, FOLD, Raw, write_maps, write_raw
 from normct.score.held_out import Fold, Network, refuse_in_sample
@@ -123,7 +123,7 @@ def score_network(
     images[:-1, 0] = store.image[filled]
     batch = torch.from_numpy(images).to(next(module.parameters()).device)
     # the layout the networks were trained in; a U-Net takes 0.6 of the time
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = fold_batch_norm(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     residual = residuals(module, batch)
     norms = residual.flatten(1).double().norm(dim=1).float().cpu().numpy()
     l2 = np.full(len(filled), norms[-1], np.float32)
