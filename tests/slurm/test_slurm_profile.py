@@ -211,7 +211,7 @@ def test_a_job_that_can_never_start_is_reported_and_a_head_job_stops_cleanly(sit
     assert "train_method" in site.text(out)
     assert "PartitionTimeLimit: it asks for more time than the partition allows" in site.text(out)
     status = site.run('make status ARGS="--configfile mine.yaml"')
-    assert re.search(r"train_method +4 x", status)
+    assert re.search(r"train_method +1 x", status)
     assert "PartitionTimeLimit" in status
     assert head in site.run("squeue --me")
     site.run("scancel --signal=INT --batch JOB", values={"JOB": head})
