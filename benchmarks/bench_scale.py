@@ -60,10 +60,13 @@ def measure_size(folder: Path, n: int) -> dict[str, Cost]:
     make_cohort(folder, n)
     snakemake = [sys.executable, "-m", "snakemake"]
     arguments = ["--configfile", "cohort.yaml"]
+    profile = yaml.safe_load((REPOSITORY / "slurm" / "config.yaml").read_text("utf-8"))
+    # which scans share a job of a cluster is part of its graph
+    grouped = ["--groups", *profile["groups"], "--group-components", *profile["group-components"]]
     found = {
         "parse": cost([*snakemake, *arguments, "--list-rules"], folder, SOURCE),
         "graph": cost(
-            [sys.executable, str(HERE / "graph_built.py"), "--cores", "1", *arguments, "--dry-run"],
+            [sys.executable, str(HERE / "graph_built.py"), "--cores", "1", *arguments, *grouped, "--dry-run"],
             folder,
             SOURCE,
         ),
