@@ -116,7 +116,14 @@ def site() -> Iterator[Site]:
         with cluster.slurm(folder / "slurm") as completed:
             yield Site(folder / "normct", completed, page())
     finally:
+        for process in left_behind(folder):
+            process.kill()
         shutil.rmtree(folder)
+
+
+def left_behind(folder: Path) -> list[psutil.Process]:
+    """Jobs that outlived their slurmd."""
+    return [p for p in psutil.process_iter(["cwd"]) if (p.info["cwd"] or "").startswith(str(folder))]
 
 
 def edit_profile(site: Site, values: dict, training: dict | None = None) -> None:
