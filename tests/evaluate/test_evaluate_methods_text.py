@@ -150,7 +150,7 @@ def test_detection_study_claims_no_method_that_it_did_not_train():
     text = said(settings("detection.yaml", synthetic=True))
     assert "ulti-task" not in text
     assert "ontext restoration" not in text
-    assert "6 epochs (VAE-KL), 4 epochs (ceVAE) and 2 epochs (Denoising U-Net)" in text
+    assert "16 epochs (VAE-KL), 10 epochs (ceVAE) and 2 epochs (Denoising U-Net)" in text
     assert "second rigid pass" in text
     assert "(denoising U-Net: 8, no latent)" in text
     assert "equal budget" not in text

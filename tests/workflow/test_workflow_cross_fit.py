@@ -84,7 +84,7 @@ def test_off_there_is_no_job_of_a_fold(fresh):
     # the jobs that write the whole configuration down name the key, no other does
     named = {
         block.partition(":")[0]
-        for block in re.split(r"^rule ", text, flags=re.MULTILINE)
+        for block in re.split(r"^ *(?:local)?rule ", text, flags=re.MULTILINE)
         if "cross_fit" in block
     }
     assert named <= {"score_bundle", "evaluate_report", "handoff_index"}
