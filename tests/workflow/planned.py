@@ -52,6 +52,7 @@ def shared(jobs: list[Job]) -> dict[str, list[tuple[set[str], set[str]]]]:
         if job.group:
             rules, subjects = found.setdefault(job.group, (set(), set()))
             rules.add(job.rule)
-            subjects.update(job.wildcards[name] for name in job.wildcards if name == "subject")
+            if "subject" in job.wildcards:
+                subjects.add(job.wildcards["subject"])
     names = {name for name, _ in found}
     return {name: [both for (other, _), both in found.items() if other == name] for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from normct.common.bundle import verify_bundle
 
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+REPOSITORY = Path(__file__).resolve().parents[2]
+REAL = REPOSITORY.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,13 @@ def bundle(checkout) -> str:
     return f"bundles/{path.name}"
 
 
+def planned_on_a_cluster(checkout, target: str, *config: str, groups: set[str]) -> None:
+    """With the shipped profile, whose groups name rules that a frozen model has and rules that it lacks."""
+    profile = ("--profile", str(REPOSITORY / "slurm"))
+    done = checkout.snakemake(target, "--dry-run", *profile, "--config", *config)
+    assert groups | {"preprocess"} == set(re.findall(r"Group job (\w+) \(", done.stdout))
+
+
 def test_new_scans_are_scored_without_training(frozen):
     new = table(frozen, "march.tsv", [("sub-001", "scans with spaces é/sub-icb001.nii.gz")])
     # training config, table and code change: none of it may matter to a frozen model
@@ -59,6 +68,9 @@ def test_new_scans_are_scored_without_training(frozen):
     config.write_text(config.read_text().replace("epochs: 1", "epochs: 3"))
     module = frozen.folder / "src" / "normct" / "train" / "fit.py"
     module.write_text(module.read_text() + "\nCHANGED = 1\n")
+    planned_on_a_cluster(
+        frozen, "score_new", f"new={new}", f"bundle={bundle(frozen)}", groups={"infer", "zmap", "page"}
+    )
     done = frozen.snakemake("score_new", "--config", f"new={new}", f"bundle={bundle(frozen)}")
     assert "train_" not in done.stdout + done.stderr
     root = frozen.folder / "out" / "new" / "march"
@@ -79,6 +91,9 @@ def test_a_site_recalibrates_and_goes_on_with_its_own_bundle(frozen):
         "\n".join(["participant_id\tct\tgroup", *rows]) + "\n", "utf-8"
     )
     parent = bundle(frozen)
+    planned_on_a_cluster(
+        frozen, "recalibrate", "healthy=own site.tsv", f"bundle={parent}", groups={"infer", "zmap"}
+    )
     done = frozen.snakemake("recalibrate", "--config", "healthy=own site.tsv", f"bundle={parent}")
     assert "Only 2 healthy scans" in done.stderr
     made = "out/recalibrated/own_site/score/bundle"  # no blank in a path that a shell sees
