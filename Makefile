@@ -34,8 +34,10 @@ demo: .venv/.base  ## set up, and run the whole pipeline on the embedded synthet
 	$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --quiet rules host reason 2>&1 \
 	  | grep --line-buffered -vE '^(Select jobs to execute|Execute [0-9]+ jobs|\[... ... .*\]$$)'
 
+# a Slurm's jobs take every core: the test on one comes alone, after the others
 test: .venv/.dev  ## set up, and run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m 'not study and not cluster' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -m 'cluster and not study' tests/slurm
 
 reruns: .venv/.dev  ## for every config key: which rules run again when it changes (part of make test)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/workflow/test_workflow_reruns.py

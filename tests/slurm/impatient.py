@@ -1,4 +1,4 @@
-"""Snakemake that asks squeue every two seconds: its Slurm executor waits ten seconds longer each time nothing ended.
+"""Snakemake that asks squeue every second: its Slurm executor waits ten seconds longer each time nothing ended.
 
 ``python impatient.py ARGUMENTS`` is ``snakemake ARGUMENTS``. Jobs that it submits run the plain one.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from snakemake.cli import main
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-SECONDS = 2
+SECONDS = 1
 
 
 def ask_again(self: RemoteExecutor) -> float:

@@ -33,6 +33,7 @@ REASON = cluster.why_not()
 
 pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+    pytest.mark.cluster,
     pytest.mark.xdist_group("slurm"),
     pytest.mark.timeout(1500),
 ]
@@ -47,7 +48,7 @@ SITE = {
 }  # fmt: skip
 SCANS = {"healthy_train": 1, "healthy_val": 3, "healthy_test": 1}
 ILL = {"aneurysm": 0, "atrophy": 0, "bleed": 0, "cavernoma": 0, "icb": 1, "ischemia": 0, "tumor": 0}
-SHORT = {"methods": ["vae_kl"], "vae_kl": {"epochs": 2}}
+SHORT = {"methods": ["vae_kl"], "vae_kl": {"epochs": 1}}
 LONG = {"methods": ["vae_kl"], "vae_kl": {"epochs": 60}, "stop_patience": 1000}
 
 

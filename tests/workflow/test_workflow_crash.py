@@ -1,7 +1,8 @@
 """When things die: whatever happened, the documented recovery ends in the tables of an undisturbed run.
 
-Each test works on a copy of the finished run in which one scan's preprocessing has to be made again. What dies on a
-cluster is in tests/slurm.
+Each test works on a copy of the finished run in which one scan's preprocessing has to be made again; in the first one
+all networks are trained again too, so that it is also the test that one seed gives the same tables twice. What dies on
+a cluster is in tests/slurm.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 
 from normct.common.files import read_json
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
 
 SUBJECT = "sub-icb001"
 TABLES = ("score/slices.csv.gz", "evaluate/detection.csv", "evaluate/segmentation.csv")
@@ -96,8 +97,10 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
 def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, start, tmp_path):
     checkout = finished.copy(tmp_path / "checkout")
     mine = forget(checkout)
+    for stage in ("train", "score", "evaluate"):
+        shutil.rmtree(checkout.folder / "out" / stage)
     first = start(checkout, *TARGETS)
-    wait_for(lambda: first.poll() is not None or (mine / "brain.nii.gz").is_file(), "skull stripping")
+    wait_for(lambda: first.poll() is not None or (mine / "brain.nii.gz").is_file(), "skull stripping", 900)
 
     # held where it is with its jobs, however slow the machine
     os.killpg(first.pid, signal.SIGSTOP)
@@ -125,8 +128,12 @@ def test_kill_9_a_second_instance_and_a_node_that_loses_its_scratch(finished, st
     again = start(checkout, *TARGETS, *anew)
     wait_for(lambda: any(scratch.iterdir()), "use of the scratch folder")
     shutil.rmtree(scratch, ignore_errors=True)
-    assert again.wait(600) == 0
+    assert again.wait(900) == 0
     assert_undisturbed(checkout, finished)
+    for name in ("native_to_atlas.mat", "slices.tsv"):
+        assert (mine / name).read_bytes() == (
+            finished.folder / "out" / "preprocess" / SUBJECT / name
+        ).read_bytes()
 
 
 def test_a_full_disk_is_said_and_nothing_half_written_is_left(finished, tmp_path):

@@ -60,6 +60,7 @@ rule phantom_participants:
         table=f"{ROOT}/phantom/participants.tsv",
     log:
         f"{ROOT}/logs/phantom/participants.log",
+    localrule: True
     threads: 1
     resources:
         mem_mb=growing(200),
