@@ -5,8 +5,10 @@
 # At the time limit Slurm sends SIGINT ten minutes before the end (--signal): Snakemake then cancels its jobs and ends
 # cleanly, no lock is left, and the same command goes on where it stopped. Without it, a killed head job leaves its
 # jobs running and the folder locked (docs/cluster.md, "After a crash").
-#SBATCH --job-name=normct
+# The partition for long jobs, and the account where your site wants one (take one # away):              SITE
 #SBATCH --partition=cpu
+##SBATCH --account=my_account
+#SBATCH --job-name=normct
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=1
 #SBATCH --mem=4000

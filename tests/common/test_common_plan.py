@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from normct.common import slurm_queue as queue
 from normct.common.plan import plan
 
@@ -62,6 +64,38 @@ def test_only_jobs_that_waiting_does_not_help_are_reported():
     assert "train_method vae_kl_0; partition gpu" in jobs[0].text
     assert "PartitionTimeLimit" in jobs[0].text
     assert "slurm/config.yaml" in jobs[0].text
+
+
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [
+        ("QOSMaxCpuPerJobLimit", True),
+        ("QOSMaxGRESPerNode", True),
+        ("AssocMaxWallDurationPerJobLimit", True),
+        ("ReqNodeNotAvail, UnavailableNodes:node[1-4]", True),
+        ("QOSMaxJobsPerUserLimit", False),
+        ("QOSMaxGRESPerUser", False),
+        ("AssocMaxJobsLimit", False),
+        ("AssocGrpCpuLimit", False),
+        ("ReqNodeNotAvail, Reserved for maintenance", False),
+        ("Priority", False),
+    ],
+)
+def test_a_limit_of_all_jobs_together_passes_and_one_of_a_job_does_not(reason, hopeless):
+    assert bool(queue.stuck(f"7|rule_train_pack|cpu|1|500M|1:00:00|{reason}")) == hopeless
+
+
+def test_a_cluster_without_accounts_is_told_apart(monkeypatch, tmp_path):
+    program = tmp_path / "sacct"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    program.write_text("#!/bin/sh\necho Slurm accounting storage is disabled >&2; exit 1\n")
+    program.chmod(0o755)
+    fault = queue.no_accounts()
+    assert fault is not None
+    assert "does not answer: Slurm accounting storage is disabled" in fault
+    assert "slurm-status-command: squeue" in fault
+    program.write_text("#!/bin/sh\nexit 0\n")
+    assert queue.no_accounts() is None
 
 
 def test_each_stuck_job_is_said_once(monkeypatch, tmp_path):

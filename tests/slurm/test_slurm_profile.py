@@ -44,6 +44,7 @@ LOG = "out/logs/train/vae_kl-seed-0.log"
 # what a site edits: without accounting squeue has to be asked; a node of two CPUs; three subjects a job
 SITE = {
     "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2, "latency-wait": 10, "cores": 2,
+    "max-status-checks-per-second": 10,
     "group-components": ["preprocess=3", "infer=3", "zmap=3", "page=3"],
 }  # fmt: skip
 SCANS = {"healthy_train": 1, "healthy_val": 3, "healthy_test": 1}
@@ -163,11 +164,16 @@ def test_from_clone_to_results(site):
         site.left.remove(command)
     for command in (". .venv/bin/activate", "$EDITOR slurm/config.yaml"):
         site.run(command)
-    edit_profile(site, SITE)
     for command in ("cp configs/own.yaml mine.yaml", "$EDITOR mine.yaml"):
         site.run(command)
     edit_cohort(site, SHORT)
     assert "This was a dry-run" in site.run(f"{RUN} --dry-run")
+    with pytest.raises(
+        AssertionError, match=r"uncomment `slurm-status-command: squeue` in slurm/config\.yaml"
+    ):
+        site.run(RUN)  # no accounts are kept here
+    assert not cluster.show()
+    edit_profile(site, SITE)
     site.run(RUN)
     for name in (
         "evaluate/report.html",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from benchmarks.bench_scale import REPOSITORY, link_workflow, write_table
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 from workflow.planned import Job, planned, shared
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 
 PROFILE = (REPOSITORY / "slurm" / "config.yaml").read_text("utf-8")
 # a comment that is YAML once its "# " is taken off
-OPTION = re.compile(r"^( *)# ( *(?:- )?[a-z_]+[:=].*)$", re.MULTILINE)
+OPTION = re.compile(r"^( *)# ( *(?:- )?[a-z_-]+[:=].*)$", re.MULTILINE)
 COHORT = [
     *[(f"sub-{role}{i}", "healthy", role) for role, n in (("train", 4), ("val", 4), ("test", 2)) for i in range(n)],
     ("sub-ill0", "abnormal", "test"), ("sub-new0", "unlabelled", "n/a"),
@@ -71,21 +72,33 @@ def asked(jobs: list[Job], rule: str) -> dict[str, str]:
     return found[0]
 
 
+class Resources(dict):
+    """A job's resources as the executor reads them."""
+
+    __getattr__ = dict.get
+
+    @classmethod
+    def of(cls, resources: dict[str, str]) -> Resources:
+        return cls({k: int(v) if v.isdigit() else v for k, v in resources.items()})
+
+
 def sbatch(resources: dict[str, str]) -> str:
     """What the executor adds to the sbatch line."""
+    return set_gres_string(SimpleNamespace(resources=Resources.of(resources))).strip()
 
-    class Resources(dict):
-        gres = resources.get("gres")
 
-    values = {k: int(v) if v.isdigit() else v for k, v in resources.items()}
-    return set_gres_string(SimpleNamespace(resources=Resources(values))).strip()
+def sbatch_line(job: Job) -> list[str]:
+    """What the executor has sbatch asked."""
+    told = SimpleNamespace(resources=Resources.of(job.resources), threads=1)
+    names = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
+    return get_submit_command(told, dict.fromkeys(names, "")).split()
 
 
 def test_every_line_to_uncomment_is_known_here():
     lines = {line[1].split(" #")[0].strip() for line in OPTION.findall(PROFILE)}
     assert lines == {
-        "slurm_account: my_account", "constraint: haswell", "gpu: 0", 'gres: "gpu:1"', "score_infer:",
-        "slurm_partition: gpu",
+        "slurm-status-command: squeue", "slurm_account: my_account", "constraint: haswell", "gpu: 0", 'gres: "gpu:1"',
+        "runtime: 1440", "score_infer:", "slurm_partition: gpu",
     }  # fmt: skip
 
 
@@ -103,6 +116,28 @@ def test_a_scan_is_one_job_from_import_to_slices_and_only_training_asks_for_gpus
         assert asked(jobs, rule) == {"slurm_partition": "cpu"}, rule
     assert asked(jobs, "score_infer") == {"slurm_partition": "cpu", "gpu": "0"}
     assert sbatch(asked(jobs, "score_infer")) == ""
+
+
+def test_a_training_is_one_task_on_one_node_however_many_gpus_it_has(plan):
+    """--ntasks-per-gpu would start a task a GPU, and newer Slurms refuse the step of such a job."""
+    for profile in (PROFILE, uncomment("gpu: 0", "gres:", "runtime:").replace('"gpu:1"', '"gpu:2"')):
+        jobs = [
+            job for job in plan(profile, {"train": {"devices": 2, "compile": False}}) if job.rule in TRAININGS
+        ]
+        assert jobs
+        for job in jobs:
+            line = sbatch_line(job)
+            assert "--nodes=1" in line
+            assert not [word for word in line if word.startswith("--ntasks")]
+            assert line[line.index("-t") + 1] == "1440"
+
+
+def test_nothing_bounds_a_job_that_its_own_snakemake_does_not_know(plan):
+    """The evaluation's step would ask for more CPUs than its job has: it is passed `cores`, no other resource."""
+    assert yaml.safe_load(PROFILE)["resources"] == ["scans=1"]
+    evaluation = [job for job in plan(PROFILE) if job.rule.startswith("evaluate_")]
+    assert len(evaluation) > 5
+    assert not [job.rule for job in evaluation if "scans" in job.resources]
 
 
 def test_every_group_takes_so_many_scans_and_the_evaluation_is_one_job(plan):

@@ -19,7 +19,7 @@ from normct.common.planning import plan_lightly
 from normct.common.registry import FUSED, METHODS, STAGE1
 from normct.common.rules import growing, inspected, listed, of_each
 from normct.common.scheduling import quieten
-from normct.common.slurm_queue import watch
+from normct.common.slurm_queue import no_accounts, watch
 from normct.phantom.plan import plan_rows
 from normct.preprocess.skullstrip_engines import engine_faults
 
@@ -131,6 +131,9 @@ def needs_bundle(wildcards):
 
 def preflight() -> None:
     """Read every new file once, and look for the programs the config names; raise with every fault found."""
+    # Slurm's executor asks sacct unless it is told otherwise
+    if getattr(workflow.executor_settings, "status_command", None) == "sacct" and (fault := no_accounts()):
+        raise ConfigError("The cluster cannot be used as slurm/config.yaml has it:", [fault])
     faults = engine_faults(config["preprocess"]["skullstrip"]["engine"])
     if faults and not DEPLOYED:  # an environment or an image brings the programs
         raise ConfigError("A program that the configuration names is missing:", faults)

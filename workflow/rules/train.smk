@@ -95,6 +95,7 @@ rule train_stage1:
         mem_mb=growing(3000 * TRAIN["devices"]),
         runtime=growing(1440),
         gpu=TRAIN_GPU,
+        nodes=1,
     params:
         data=f"{ROOT}/train/data",
         folder=f"{ROOT}/train/{STAGE1}/seed-{{seed}}",
@@ -130,6 +131,7 @@ rule train_method:
         mem_mb=growing(3000 * TRAIN["devices"]),
         runtime=growing(1440),
         gpu=TRAIN_GPU,
+        nodes=1,
     params:
         data=f"{ROOT}/train/data",
         folder=f"{ROOT}/train/{{method}}/seed-{{seed}}",

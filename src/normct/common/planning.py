@@ -89,7 +89,7 @@ def leave_params_to_jobs() -> None:
 def look_into_folders_made() -> None:
     """Make Snakemake look for outputs within another job's folder only where a rule makes folders.
 
-    Snakemake (9.27) sorts the paths of all outputs for that.
+    Snakemake (9.27) sorts the paths of all outputs for that. A plain file as another output's folder would go unseen.
     """
     check = DAG.check_directory_outputs
 

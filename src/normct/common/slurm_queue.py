@@ -1,11 +1,13 @@
 """Jobs that wait in Slurm's queue and cannot start: Slurm's own reason, and what to change.
 
-Snakemake waits for a pending job without a word, for ever if need be. The Snakefile has these lines printed while it
-runs on a cluster (``watch``), and ``make status`` prints them too.
+Snakemake waits for a pending job without a word, for ever if need be, and for the end of any job where Slurm keeps no
+accounts. The Snakefile has these lines printed while it runs on a cluster (``watch``), and ``make status`` prints them
+too; where there are no accounts it refuses to begin (``no_accounts``).
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -22,19 +24,27 @@ NEVER = {
     "PartitionDown": "the partition is down: name another slurm_partition, or ask your site",
     "PartitionInactive": "the partition takes no jobs: name another slurm_partition, or ask your site",
     "BadConstraints": "no node is what it asks for: lower mem_mb, threads or gpu, or share a job among fewer subjects",
-    "ReqNodeNotAvail": "the nodes it could run on are down or reserved: name another slurm_partition, or ask your site",
+    "ReqNodeNotAvail, ?UnavailableNodes": "the nodes it could run on are down or drained: name another slurm_partition, or"
+    " ask your site",
     "AccountNotAllowed": "the account may not use this partition: set slurm_account",
     "InvalidAccount": "the account is unknown: set slurm_account",
     "InvalidQOS": "the quality of service is unknown or not for this account: set qos",
     "QOSNotAllowed": "the partition does not take this quality of service: set qos",
-    "QOSMax": "it asks for more than its quality of service ever allows: lower mem_mb, threads, gpu or runtime",
-    "AssocMax": "it asks for more than the account ever allows: lower mem_mb, threads, gpu or runtime",
+    r"QOSMax\w+Per(Job|Node)": "it asks for more than its quality of service ever allows: lower mem_mb, threads, gpu or"
+    " runtime",
+    r"AssocMax\w+Per(Job|Node)": "it asks for more than the account ever allows: lower mem_mb, threads, gpu or runtime",
     "JobHeldAdmin": "the administrator holds it: ask your site",
     "JobHeldUser": "it is held: scontrol release JOB",
     "launch failed requeued held": "it could not be launched and is held: scontrol release JOB",
 }
-"""Beginning of Slurm's reason -> what it means. The reasons of mere waiting (Priority, Resources) are not here."""
+"""Beginning of Slurm's reason (a pattern) -> what it means. The reasons of mere waiting are not here: Priority, Resources,
+limits of all of a user's jobs together, a reservation for maintenance."""
 FIELDS = "%i|%k|%P|%C|%m|%l|%r"
+
+
+def meaning(reason: str) -> str | None:
+    """Return what a reason means and what to change; None where waiting helps."""
+    return next((words for pattern, words in NEVER.items() if re.match(pattern, reason)), None)
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,10 @@ class Stuck:
     @property
     def text(self) -> str:
         """One line: which job, what it asks for, Slurm's reason, and what to do."""
-        meaning = next(words for name, words in NEVER.items() if self.reason.startswith(name))
         what = self.comment.removeprefix("rule_").replace("_wildcards_", " ")
         return (
             f"Slurm will not start job {self.job} ({what}; partition {self.partition}, {self.cpus} CPUs, "
-            f"{self.memory}B, {self.time}). Its reason: {self.reason}: {meaning}"
+            f"{self.memory}B, {self.time}). Its reason: {self.reason}: {meaning(self.reason)}"
         )
 
 
@@ -64,7 +73,7 @@ def stuck(text: str) -> list[Stuck]:
     """Return the jobs of ``squeue --format=%i|%k|%P|%C|%m|%l|%r`` whose reason does not pass by waiting."""
     rows = (line.strip().split("|", 6) for line in text.splitlines() if line.count("|") >= 6)
     jobs = [Stuck(*row) for row in rows]
-    return [job for job in jobs if job.reason.startswith(tuple(NEVER))]
+    return [job for job in jobs if meaning(job.reason)]
 
 
 def pending() -> list[Stuck]:
@@ -75,6 +84,28 @@ def pending() -> list[Stuck]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return stuck(done.stdout)
+
+
+def no_accounts() -> str | None:
+    """Ask ``sacct``, which Snakemake asks for the end of its jobs, for nothing; return why it does not answer, or None."""
+    try:
+        done = subprocess.run(
+            ["sacct", "--noheader", "--starttime=now"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    else:
+        if done.returncode == 0:
+            return None
+        said = done.stderr.strip()
+    return (
+        f"Slurm's accounting does not answer: {said}\nSnakemake would wait for ever for the end of its jobs. Where your site"
+        " keeps no accounts, uncomment `slurm-status-command: squeue` in slurm/config.yaml; else try again later."
+    )
 
 
 def watch(

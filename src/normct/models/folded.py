@@ -35,7 +35,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     for block in folded.modules():
         if not isinstance(block, nn.Sequential):
             continue
-        for (name, first), (following, second) in pairwise(list(block.named_children())):
+        for (name, first), (following, second) in pairwise(list(block._modules.items())):
             if isinstance(first, _ConvNd) and isinstance(second, _BatchNorm):
                 transpose = isinstance(first, _ConvTransposeNd)
                 setattr(block, name, fuse_conv_bn_eval(first, second, transpose=transpose))
