@@ -95,7 +95,7 @@ rule train_stage1:
         mem_mb=growing(3000 * TRAIN["devices"]),
         runtime=growing(1440),
         gpu=TRAIN_GPU,
-        nodes=1,
+        nodes=1,  # its GPUs are one machine's: Slurm may spread --gpus=2 over two
     params:
         data=f"{ROOT}/train/data",
         folder=f"{ROOT}/train/{STAGE1}/seed-{{seed}}",
@@ -131,7 +131,7 @@ rule train_method:
         mem_mb=growing(3000 * TRAIN["devices"]),
         runtime=growing(1440),
         gpu=TRAIN_GPU,
-        nodes=1,
+        nodes=1,  # its GPUs are one machine's: Slurm may spread --gpus=2 over two
     params:
         data=f"{ROOT}/train/data",
         folder=f"{ROOT}/train/{{method}}/seed-{{seed}}",
