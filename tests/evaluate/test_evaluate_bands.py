@@ -57,21 +57,37 @@ def test_band_holds_the_curve_and_is_narrower_with_more_patients():
 
 
 def figure_of(healthy: int, abnormal: int):
-    """ROC figure of two networks, the atlas and fused, one seed each; returns the panel of whole scans."""
+    """ROC figure of two networks, the atlas and fused, one seed each; returns the panels of whole scans."""
     table = scans(healthy, abnormal)
     sick = (table["group"] == "abnormal").to_numpy(float)
-    columns = [("vae_kl", "thesis", "0"), ("cevae", "thesis", "0"), ("fused", "fused", "0")]
+    columns = [("vae_kl", "thesis", "0"), ("cevae", "thesis", "0")]
     columns += [("statistical_atlas", "trivial", "n/a"), ("brain_area", "trivial", "n/a")]
+    columns += [("vae_kl", "calibrated", "0"), ("cevae", "calibrated", "0")]
+    columns += [("statistical_atlas", "calibrated", "n/a"), ("fused", "fused", "0")]
     values = np.random.default_rng(0).standard_normal((len(table), len(columns))) + sick[:, None]
     summary = pd.DataFrame(columns, columns=["method", "score", "seed"])
-    summary = summary.assign(protocol="volume", members="single", auroc_mean=[0.6, 0.8, 0.9, 0.7, 0.6])
+    figures = [0.6, 0.8, 0.7, 0.6, 0.85, 0.75, 0.8, 0.9]
+    summary = summary.assign(protocol="volume", members="single", auroc_mean=figures)
     strata = protocols.make_strata(table)
     counts = draw_patients(strata.stratum, 100, 0)
     nothing = of_matrix(pd.DataFrame(), [], np.zeros((0, 0)))
     figure = curves.detection_figure(
         "roc", nothing, of_matrix(table, columns, values), summary, strata, counts
     )
-    return figure.axes[3]
+    return figure.axes[-2:]
+
+
+def legend_of(axes) -> list[str]:
+    """Legend lines of a panel, the line of chance left out."""
+    return [text.get_text() for text in axes.get_legend().get_texts()[:-1]]
+
+
+def test_plain_scores_stand_left_and_calibrated_ones_right():
+    plain, calibrated = figure_of(8, 6)
+    assert plain.get_title().endswith("plain scores")
+    assert legend_of(plain) == ["VAE-KL 0.600", "ceVAE 0.800", "Brain area 0.600", "Statistical atlas 0.700"]
+    assert calibrated.get_title().endswith("calibrated scores")
+    assert legend_of(calibrated) == ["VAE-KL 0.850", "ceVAE 0.750", "Fused 0.900", "Statistical atlas 0.800"]
 
 
 def test_one_seed_has_bands_for_the_best_network_the_atlas_and_fused():
@@ -79,13 +95,17 @@ def test_one_seed_has_bands_for_the_best_network_the_atlas_and_fused():
 
     from normct.evaluate.style import line
 
-    axes = figure_of(8, 6)
-    found = {to_rgb(band.get_facecolor()[0][:3]) for band in axes.collections}
-    assert found == {to_rgb(line(m)["color"]) for m in ("cevae", "statistical_atlas", "fused")}
+    plain, calibrated = figure_of(8, 6)
+    for axes, methods in (
+        (plain, ("cevae", "statistical_atlas")),
+        (calibrated, ("vae_kl", "statistical_atlas", "fused")),
+    ):
+        found = {to_rgb(band.get_facecolor()[0][:3]) for band in axes.collections}
+        assert found == {to_rgb(line(m)["color"]) for m in methods}
 
 
 @pytest.mark.parametrize(("healthy", "abnormal"), [(1, 6), (6, 1)])
 def test_no_band_over_a_single_patient(healthy, abnormal):
-    axes = figure_of(healthy, abnormal)
-    assert not axes.collections
-    assert len(axes.lines) == 6
+    for axes in figure_of(healthy, abnormal):
+        assert not axes.collections
+        assert len(axes.lines) == 5

@@ -27,7 +27,7 @@ def test_page_is_self_contained_and_scriptless(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("data:image/", "#")) for source in sources)
-    assert len(re.findall(r'src="data:image/', page)) == 11  # three pathologies need one sample figure
+    assert len(re.findall(r'src="data:image/', page)) == 12  # three pathologies need one sample figure
 
 
 def test_page_says_what_it_must(page):
@@ -147,12 +147,22 @@ def test_figures_repeat_byte_for_byte(scored, evaluated, tmp_path):
 
 
 def test_losses_are_drawn_from_epoch_1_to_the_last(scored):
-    from normct.evaluate import curves
+    from normct.evaluate import losses
 
-    figure = curves.loss_figure(curves.read_histories(scored / "train", ["vae_kl/seed-0"]))
+    figure = losses.loss_figure(losses.read_histories(scored / "train", ["vae_kl/seed-0"]))
     for drawn in figure.axes[0].lines:
         epochs = np.asarray(drawn.get_xdata())
         assert (epochs[0], epochs[-1]) == (1, 6)
+
+
+def test_last_steps_of_validation_loss_stand_in_the_legend():
+    from normct.evaluate import losses
+
+    table = pd.DataFrame({"epoch": [1, 2, 3, 4, 5], "val_loss": [8.0, 4.0, 2.0, 1.9, 1.9]})
+    short = pd.DataFrame({"epoch": [1], "val_loss": [3.0]})
+    figure = losses.validation_figure({"vae_kl": {"0": table, "1": short}})
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["seed 0: −50.0, −5.0, +0.0 %", "seed 1"]
 
 
 def test_radiological_convention():

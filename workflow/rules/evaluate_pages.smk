@@ -9,6 +9,7 @@ EVALUATE_FIGURES = [
     "figure_6_3_samples",
     "figure_6_4_samples",
     "figure_a_1_losses",
+    "figure_a_2_validation",
 ]
 EVALUATE_PLOTS = [
     "figure_position",
@@ -32,7 +33,7 @@ def evaluate_figures(names: list[str]) -> list:
 
 
 rule evaluate_figures:
-    """The thesis's figures 4.1, 6.1 to 6.4 and A.1."""
+    """The thesis's figures 4.1, 6.1 to 6.4 and A.1, and the validation loss alone."""
     input:
         **EVALUATE_SCORES,
         **evaluate_maps(MARKED),

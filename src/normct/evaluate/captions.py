@@ -1,5 +1,9 @@
 """Names and captions of the figures."""
 
+_SIDES = (
+    "Left plain scores (the thesis's, and trivial baselines), right calibrated ones: compare networks with the statistical "
+    "atlas within a side, and the sides for what calibration gives."
+)
 _BAND = (
     "Shaded, for the best network, the statistical atlas and fused: at each abscissa the 95 % interval by bootstrap over "
     "patients, seeds averaged; none where a class has a single patient."
@@ -7,9 +11,9 @@ _BAND = (
 FIGURES = {
     "figure_4_1_cohort": "Figure 4.1. Scans by group and by what they were used for.",
     "figure_6_1_roc": "Figure 6.1. ROC curves on the test scans, with AUROC; with several seeds the "
-    f"mean curve. {_BAND}",
+    f"mean curve. {_SIDES} {_BAND}",
     "figure_6_2_pr": "Figure 6.2. Precision and recall on the test scans, with AUPR (average precision). "
-    f"The black line is the prevalence: the precision of a guess. {_BAND}",
+    f"The black line is the prevalence: the precision of a guess. {_SIDES} {_BAND}",
     "figure_6_3_samples": "Figure 6.3. Samples: of each pathology the scan of median lesion volume, at the "
     "slice of "
     "largest lesion area, lesion outlined. Radiological convention: the patient's right is on the left of "
@@ -33,4 +37,6 @@ FIGURES = {
     "figure_risk_coverage": "Risk and coverage: scans on the wrong side of the threshold as the unsure ones are left "
     "out. The dot is the error of all scans; a curve that falls to the left says the uncertainty is worth something.",
     "figure_a_1_losses": "Figure A.1. Losses by epoch. The scales differ: the parts of a loss need weights.",
+    "figure_a_2_validation": "Figure A.2. The validation loss alone, and by how many per cent "
+    "each of the last three epochs changed it: a network that still learnt when training ended is compared too early.",
 }

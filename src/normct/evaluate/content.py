@@ -283,7 +283,7 @@ def sections(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> list[
             ["figure_calibration"] if tables["operating_points"]["specificity"].notna().any() else [],
         ),
         _cohort_section(tables),
-        Section("Training", figures=["figure_a_1_losses"]),
+        Section("Training", figures=["figure_a_1_losses", "figure_a_2_validation"]),
         Section(
             "What the thesis published",
             ["In-house data of the thesis, for orientation: other scans, so no target for this cohort."],

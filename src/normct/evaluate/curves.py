@@ -1,8 +1,6 @@
-"""Figures 4.1 (cohort), 6.1 (ROC), 6.2 (precision-recall) and A.1 (losses)."""
+"""Figures 4.1 (cohort), 6.1 (ROC) and 6.2 (precision-recall)."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +14,7 @@ from normct.evaluate import protocols as pr
 from normct.evaluate.bands import GRID, Band, band, banded, on_grid
 from normct.evaluate.data import Scores, ordered_pathologies
 from normct.evaluate.metrics import Counts
-from normct.evaluate.sentences import PLAIN, main_rows
+from normct.evaluate.sentences import CALIBRATED, PLAIN, main_rows
 from normct.evaluate.style import line
 
 TITLES = {
@@ -32,8 +30,9 @@ _ROLE_NAMES = {
     "calibrate": "validation: calibration",
     "test": "test",
 }
-DRAWN = (*PLAIN, "fused")
-"""Scores of the figures: one line a method."""
+KINDS = {"plain scores": PLAIN, "calibrated scores": CALIBRATED}
+"""Columns of the figures, each with one line a method: a plain score beside a calibrated one would credit the networks
+with what calibration gives."""
 
 
 def cohort_figure(counts: pd.DataFrame) -> Figure:
@@ -86,9 +85,12 @@ def _draw(
     over: Band | None,
     method: str,
     text: str,
+    rival: bool,
 ) -> None:
     """One curve, of several seeds the mean at each abscissa, and its band over patients."""
     look = line(method)
+    if rival and method in TRIVIAL:
+        look |= {"linewidth": 2.0, "zorder": 3.5}  # the atlas is the rival there, not a thin line behind
     if len(curves) == 1:
         steps = "default" if kind == "roc" else "steps-pre"
         axes.plot(*curves[0], label=text, drawstyle=steps, **look)
@@ -101,7 +103,7 @@ def _draw(
 def detection_figure(
     kind: str, slices: Scores, volumes: Scores, summary: pd.DataFrame, strata: pr.Strata, counts: Counts
 ) -> Figure:
-    """Draw figure 6.1 (``kind="roc"``) or 6.2 (``kind="pr"``), a panel a protocol.
+    """Draw figure 6.1 (``kind="roc"``) or 6.2 (``kind="pr"``): a row a protocol, plain scores left, calibrated right.
 
     Parameters
     ----------
@@ -114,43 +116,53 @@ def detection_figure(
     counts : ndarray
         Their draws, for the bands.
     """
-    figure, grid = plt.subplots(2, 2, figsize=(13, 8.6), layout="constrained")
-    for axes, protocol in zip(grid.flat, PROTOCOLS, strict=True):
-        _panel(axes, kind, protocol, volumes if protocol == "volume" else slices, summary, strata, counts)
+    rows = len(PROTOCOLS)
+    figure, grid = plt.subplots(rows, len(KINDS), figsize=(13, 4.3 * rows), layout="constrained")
+    for row, protocol in zip(grid, PROTOCOLS, strict=True):
+        for axes, words in zip(row, KINDS, strict=True):
+            scores = volumes if protocol == "volume" else slices
+            _panel(axes, kind, protocol, words, scores, summary, strata, counts)
     return figure
+
+
+def _say(axes: plt.Axes, reason: str) -> None:
+    text = "Not computed:\n" + reason.replace("; ", "\n")
+    axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
+    axes.grid(visible=False)
 
 
 def _panel(
     axes: plt.Axes,
     kind: str,
     protocol: str,
+    words: str,
     scores: Scores,
     summary: pd.DataFrame,
     strata: pr.Strata,
     counts: Counts,
 ) -> None:
     classes = pr.classes(scores.units, protocol) if len(scores.units) else np.zeros(0, np.int8)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", title=TITLES[protocol])
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", title=f"{TITLES[protocol]}: {words}")
     axes.set_xlabel("False-positive rate" if kind == "roc" else "Recall")
     axes.set_ylabel("True-positive rate" if kind == "roc" else "Precision")
     n_pos, n_neg = int((classes == pr.POSITIVE).sum()), int((classes == pr.NEGATIVE).sum())
     reason = pr.one_class_reason(protocol, n_pos, n_neg)
     if reason:
-        axes.text(
-            0.5, 0.5, "Not computed:\n" + reason.replace("; ", "\n"), ha="center", va="center", wrap=True
-        )
-        axes.grid(visible=False)
+        _say(axes, reason)
         return
     metric = "auroc" if kind == "roc" else "aupr"
-    means = main_rows(summary, protocol, DRAWN)
+    means = main_rows(summary, protocol, KINDS[words])
     value = dict(zip(means["method"], means[f"{metric}_mean"], strict=True))
     patient = strata.code(scores.units)
     allowed = pr.judge_intervals(strata, patient[classes == pr.POSITIVE]).allowed
     wide = banded(means, f"{metric}_mean") if allowed else []
     places: dict[str, list[int]] = {}
     for index, (method, score, seed) in enumerate(scores.columns):
-        if score in DRAWN and seed != "all":
+        if score in KINDS[words] and seed != "all":
             places.setdefault(method, []).append(index)
+    if not places:
+        _say(axes, f"no {words}")
+        return
     for method in [m for m in [*METHODS, FUSED, *TRIVIAL] if m in places]:
         curves, seeds = [], []
         for values in map(scores.values, places[method]):
@@ -162,7 +174,7 @@ def _panel(
         if curves:
             over = band(kind, seeds, classes, patient, counts) if method in wide else None
             text = f"{label(method)} {value.get(method, float('nan')):.3f}"
-            _draw(axes, kind, curves, over, method, text)
+            _draw(axes, kind, curves, over, method, text, rival=words != "plain scores")
     chance = n_pos / (n_pos + n_neg)
     line_x, line_y = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [chance, chance])
     text = "chance 0.500" if kind == "roc" else f"chance = prevalence {chance:.3f}"
@@ -176,76 +188,3 @@ def _panel(
         title_fontsize=8,
         alignment="left",
     )
-
-
-def read_histories(folder: str | Path, networks: list[str]) -> dict[str, dict[str, pd.DataFrame]]:
-    """Read ``<network>/history.csv`` below ``R/train``.
-
-    Parameters
-    ----------
-    folder : path
-        ``R/train``.
-    networks : list of str
-        ``<method>/seed-<n>``; a folder left by a method that is no longer trained is not listed and not read.
-
-    Returns
-    -------
-    dict
-        Method → seed → table, methods in the registry's order.
-    """
-    found: dict[str, dict[str, pd.DataFrame]] = {}
-    for network in networks:
-        method, _, seed = network.partition("/seed-")
-        found.setdefault(method, {})[seed] = pd.read_csv(Path(folder) / network / "history.csv")
-    return {method: found[method] for method in METHODS if method in found}
-
-
-def loss_figure(histories: dict[str, dict[str, pd.DataFrame]]) -> Figure:
-    """Draw figure A.1: training and validation loss by epoch, a panel a method, a line a seed.
-
-    The losses are of different kinds (with KL, with cross-entropy), so each panel has its own logarithmic
-    scale:
-    that is the figure's point, it shows why the parts need weights.
-    """
-    columns = 3
-    rows = max(1, -(-len(histories) // columns))
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(10, 2.9 * rows + 0.2), layout="constrained", squeeze=False
-    )
-    for axes in grid.flat[len(histories) :]:
-        axes.set_visible(False)
-    for axes, (method, seeds) in zip(grid.flat, histories.items(), strict=False):
-        for number, table in enumerate(seeds.values()):
-            parts = loss_columns(table)
-            for name, (column, style, colour) in parts.items():
-                known = table[["epoch", column]].dropna()
-                axes.plot(
-                    known["epoch"],
-                    known[column],
-                    style,
-                    color=colour,
-                    linewidth=1.3,
-                    markersize=3,
-                    label=name if number == 0 else None,
-                    alpha=0.9,
-                )
-        axes.set(title=label(method), xlabel="Epoch", ylabel="Loss", yscale="log")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(fontsize=7)
-    return figure
-
-
-def loss_columns(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
-    """Return what a history has to draw: name → (column, line style, colour)."""
-    wanted = {
-        "training, total": ("train_loss", "o-", "#0072B2"),
-        "validation, total": ("val_loss", "s--", "#D55E00"),
-        "validation, reconstruction": ("val_rec", "^:", "#009E73"),
-        "validation, KL": ("val_kl", "v:", "#CC79A7"),
-        "validation, cross-entropy": ("val_ce", "D:", "#56B4E9"),
-    }
-    return {
-        name: entry
-        for name, entry in wanted.items()
-        if entry[0] in table and (table[entry[0]].fillna(0) > 0).any()
-    }

@@ -1,4 +1,4 @@
-"""Figures of the thesis, as PNG and SVG: 4.1, 6.1, 6.2, 6.3, 6.4 and A.1."""
+"""Figures of the thesis, as PNG and SVG: 4.1, 6.1, 6.2, 6.3, 6.4 and A.1; and A.2, the validation loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--tables", required=True, help="folder with detection_summary.csv and cohort.csv")
     args = p.parse_args(argv)
     style.use()
-    from normct.evaluate import bands, curves, panels
+    from normct.evaluate import bands, curves, losses, panels
     from normct.evaluate import protocols as pr
     from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores, read_volume_scores
     from normct.evaluate.metrics import draw_patients
@@ -54,9 +54,13 @@ def main(argv: list[str] | None = None) -> None:
     ):
         empty = "No further pathology." if samples else "No abnormal test scan with a lesion mask."
         style.save(panels.panel_figure(part) if part else panels.note_figure(empty), args.out, name)
-    histories = curves.read_histories(args.train, args.networks)
-    losses = curves.loss_figure(histories) if histories else panels.note_figure("No training history.")
-    style.save(losses, args.out, "figure_a_1_losses")
+    histories = losses.read_histories(args.train, args.networks)
+    for draw, name in (
+        (losses.loss_figure, "figure_a_1_losses"),
+        (losses.validation_figure, "figure_a_2_validation"),
+    ):
+        figure = draw(histories) if histories else panels.note_figure("No training history.")
+        style.save(figure, args.out, name)
     log.info("%d samples, %d training histories", len(samples), sum(map(len, histories.values())))
 
 
