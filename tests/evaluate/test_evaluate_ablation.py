@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from normct.evaluate import uncertainty
+from normct.evaluate import sentences_beyond, uncertainty
 from normct.evaluate.aggregate import aupr_gain
 from normct.evaluate.metrics import prevalences
 from normct.evaluate.tables import read_csv
@@ -75,9 +75,29 @@ def test_risk_coverage_of_scans():
     calibration = {"healthy": {"fused": {"fused": {"all": [0.5, 1.0]}}}}
     settings = {"bootstrap": 200, "seed": 0, "specificities": [0.9]}
     tables = uncertainty.evaluate(scans, values, calibration, settings)
-    row = tables["risk_coverage_summary"].iloc[0]
+    summary = tables["risk_coverage_summary"].set_index("surest_by")
+    row = summary.loc["spread"]
     assert (row["n"], row["error"], row["error_kept"]) == (20, 0.5, pytest.approx(6 / 16))
     assert row["gain_low"] > 0
+    # errors lie at 2.0 and 0.0 as right scans do: 1.0 and 0.5 from the threshold of 1.0, so distance says nothing here
+    assert summary.loc["relative", "gain"] > 0
+    assert tables["risk_coverage"]["surest_by"].value_counts().to_dict() == {
+        "spread": 20,
+        "relative": 20,
+        "margin": 20,
+    }
+    # far from the threshold and right, close to it and wrong: the distance finds the errors, the spread none
+    near = values.assign(
+        value=np.where(abnormal, np.where(errs, 0.9, 9.0), np.where(errs, 1.1, -9.0)),
+        uncertainty=np.where(errs, 0.1, 5.0),
+    )
+    by = uncertainty.evaluate(scans, near, calibration, settings)["risk_coverage_summary"].set_index(
+        "surest_by"
+    )
+    assert by.loc["spread", "gain"] < 0 < by.loc["margin", "gain"]
+    said = sentences_beyond.on_uncertainty(by.reset_index())
+    assert "raises the error" in said
+    assert said.count("it misleads") == 1
     turned = values.assign(uncertainty=-values["uncertainty"])
     flipped = uncertainty.evaluate(scans, turned, calibration, settings)
     assert flipped["risk_coverage_summary"].iloc[0]["gain_high"] < 0

@@ -35,7 +35,8 @@ FIGURES = {
     "atlas and fused. Below the line more healthy scans are flagged than was aimed at. Bars: Clopper and Pearson's 95 % "
     "interval over healthy test patients at the operating points; that the thresholds rest on few scans is not in them.",
     "figure_risk_coverage": "Risk and coverage: scans on the wrong side of the threshold as the unsure ones are left "
-    "out. The dot is the error of all scans; a curve that falls to the left says the uncertainty is worth something.",
+    "out. The dot is the error of all scans; a curve that falls to the left says the uncertainty is worth something. "
+    "Dotted: the scans farthest from the threshold kept instead, which needs no uncertainty.",
     "figure_a_1_losses": "Figure A.1. Losses by epoch. The scales differ: the parts of a loss need weights.",
     "figure_a_2_validation": "Figure A.2. The validation loss alone, and by how many per cent "
     "each of the last three epochs changed it: a network that still learnt when training ended is compared too early.",

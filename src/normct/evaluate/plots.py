@@ -250,9 +250,13 @@ def risk_figure(curve: pd.DataFrame) -> Figure | None:
     figure, grid = plt.subplots(1, 2, figsize=(10.5, 3.8), layout="constrained", sharey=True)
     for axes, names, title in zip(grid, panels, ("Plain scores", "Calibrated scores"), strict=True):
         part = curve[curve["score"].isin(names)]
-        for (method, _, _), own in part.groupby(["method", "score", "seed"], sort=False):
+        for (method, _, _, by), own in part.groupby(["method", "score", "seed", "surest_by"], sort=False):
             look = style.line(str(method))
-            axes.plot(own["coverage"], own["error"], label=label(str(method)), **look)
+            if by == "margin":
+                look |= {"linewidth": 0.9, "linestyle": ":"}
+            name = None if by == "margin" else label(str(method))
+            if by != "relative":  # a table has it: three lines a method hide each other
+                axes.plot(own["coverage"], own["error"], label=name, **look)
             axes.plot([1], [own["error"].iloc[-1]], "o", color=look["color"], markersize=4)
         axes.set(xlim=(0, 1.02), title=title, xlabel="Share of scans kept, surest first")
         if len(part):

@@ -87,6 +87,40 @@ def on_calibrated(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) ->
     return f"{text}. The networks add {signed(gain)} to the atlas{span(low, high)}; {verdict}."
 
 
+def networks_calibrated(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
+    """Say whether a network alone, calibrated, beats the atlas scored alike, and the better published baseline."""
+    rows = main_rows(summary, protocol, CALIBRATED).dropna(subset=["auroc_mean"])
+    rows = rows[rows["method"].isin(list(METHODS))]
+    both = paired[
+        (paired["protocol"] == protocol) & (paired["score"] == "calibrated") & (paired["members"] == "single")
+    ].dropna(subset=["auroc_difference"])
+    atlas = both[(both["against"] == "atlas_calibrated") & both["method"].isin(list(METHODS))]
+    if rows.empty or atlas.empty:
+        return ""
+    sure = atlas[atlas["auroc_low"] > 0]
+    best = best_row(atlas, "auroc_difference")
+    gap = f"{label(best['method'])} less atlas {signed(best['auroc_difference'])}"
+    gap += span(best["auroc_low"], best["auroc_high"])
+    start = f"Networks alone, calibrated, {_WHAT[protocol]}: "
+    if sure.empty:
+        found = "no network beats" if best["auroc_difference"] <= 0 else "no network is shown to beat"
+        text = f"{start}{found} the statistical atlas scored alike on this cohort: {gap}"
+    else:
+        names = " and ".join(map(label, sure["method"]))
+        text = f"{start}{names} beat{'s' * (len(sure) == 1)} the statistical atlas scored alike: {gap}"
+    ours = both[
+        (both["against"] == "published_calibrated")
+        & both["method"].isin([m for m in METHODS if m not in PUBLISHED_BASELINES])
+    ]
+    if len(ours):
+        best = best_row(ours, "auroc_difference")
+        low, high = best["auroc_low"], best["auroc_high"]
+        verdict = "better" if low > 0 else "worse" if high < 0 else "not established"
+        text += f"; {label(best['method'])} less {label(best['rival'])}, the better of VAE-KL and ceVAE calibrated: "
+        text += f"{signed(best['auroc_difference'])}{span(low, high)}, {verdict}"
+    return text + "."
+
+
 def against_trivial(summary: pd.DataFrame, paired: pd.DataFrame, protocol: str) -> str:
     """Compare the best network with the best trivial baseline."""
     rows = main_rows(summary, protocol).dropna(subset=["auroc_mean"])
@@ -206,7 +240,11 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
     sentences = [
         against_trivial(summary, paired, protocol) for protocol in ("slice_healthy", "clinical", "volume")
     ]
-    sentences += [on_calibrated(summary, paired, protocol) for protocol in ("slice_healthy", "volume")]
+    for protocol in ("slice_healthy", "volume"):
+        sentences += [
+            on_calibrated(summary, paired, protocol),
+            networks_calibrated(summary, paired, protocol),
+        ]
     sentences.append(against_published(summary, paired, "slice_healthy"))
     sentences.append(on_pathologies(tables["pathology"], summary))
     sentences.append(on_localisation(tables["segmentation_summary"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,50 +51,83 @@ def confound(table: pd.DataFrame) -> tuple[str, bool]:
     return f"How the scans were acquired does not separate the groups beyond chance ({figures}).", False
 
 
-def on_position(table: pd.DataFrame) -> str:
-    """Say how much of the plain and of the calibrated scores is slice position."""
-    rows = table[table["check"] == "position_r2"].dropna(subset=["value"])
+def on_position(table: pd.DataFrame, check: str = "position_r2") -> str:
+    """Say how much of the plain and of the calibrated scores is slice position, or brain area (``area_r2``)."""
+    rows = table[table["check"] == check].dropna(subset=["value"])
     plain = rows[(rows["score"] == "thesis") & rows["method"].isin(list(METHODS))]
     ours = rows[rows["score"].isin(["calibrated", "fused"])]
     if plain.empty or ours.empty:
         return ""
+    what = "slice position" if check == "position_r2" else "brain area"
     # below 0 the spline predicts worse than the mean: nothing is explained
     least, most = (max(float(v), 0.0) for v in (plain["value"].min(), plain["value"].max()))
     between = number(most, 2) if len(plain) == 1 else f"{number(least, 2)} to {number(most, 2)}"
     worst = best_row(ours, "value")
     text = (
-        f"Slice position explains {between} of the variance of the plain residual scores on healthy slices of "
+        f"{what.capitalize()} explains {between} of the variance of the plain residual scores on healthy slices of "
         f"patients left out of the fit (R²), and at most {number(max(worst['value'], 0.0), 2)} of the calibrated "
         f"scores' ({label(worst['method'])})"
     )
     return text + (
-        "." if worst["value"] < R2_BAR else f": {R2_BAR} or more, so position is not wholly taken out."
+        "." if worst["value"] < R2_BAR else f": {R2_BAR} or more, so {what} is not wholly taken out."
     )
 
 
+def _apart(row: Mapping[Any, Any]) -> str:
+    """Return AUROC, interval, p and its correction."""
+    text = f"{number(row['value'])}{span(row['value_low'], row['value_high'])}, p = {row['p_value']:.2g}"
+    return f"{text}, {row['p_holm']:.2g} after Holm's correction"
+
+
 def on_scanners(table: pd.DataFrame) -> str:
-    """Name calibrated scores that tell scanners or slice thickness apart among healthy scans."""
+    """Say whether calibrated scores tell scanners or slice thickness apart among healthy scans.
+
+    The verdict rests on p-values corrected over all these comparisons: of twenty, one is below 0.05 by chance.
+    """
     rows = table[table["check"].isin(["scanner", "slice_thickness"])].dropna(subset=["value"])
     rows = rows[rows["score"].isin(["calibrated", "fused"])]
     if rows.empty:
         return "Whether scores tell scanners apart among healthy scans could not be tested."
-    outside = rows[(rows["value"] < LOW) | (rows["value"] > HIGH)]
-    sure = outside[outside["p_value"] < SURE]
+    outside = int(((rows["value"] < LOW) | (rows["value"] > HIGH)).sum())
+    sure = rows[rows["p_holm"] < SURE]
     most = best_row(rows.assign(far=(rows["value"] - 0.5).abs()), "far")
-    text = (
-        f"{label(most['method'])}, {most['detail']}: AUROC {number(most['value'])}, p = {most['p_value']:.2g}"
-    )
-    if outside.empty:
-        return f"No calibrated score tells scanners or slice thickness apart among healthy scans (farthest: {text})."
-    if sure.empty:
-        return (
-            f"Among healthy scans {len(outside)} of {len(rows)} comparisons of scanner or slice thickness lie outside "
-            f"{LOW} to {HIGH}, none beyond chance (farthest: {text})."
-        )
+    tell = "none tells" if sure.empty else f"{len(sure)} tell{'s' if len(sure) == 1 else ''}"
     return (
-        f"Among healthy scans {len(sure)} of {len(rows)} comparisons tell scanner or slice thickness apart beyond "
-        f"chance (farthest: {text})."
+        f"Among healthy scans, of {len(rows)} comparisons of calibrated scores {tell} scanner or slice thickness apart "
+        f"beyond chance (farthest: {label(most['method'])}, {most['detail']}: AUROC {_apart(most)}; {outside} of them "
+        f"outside {LOW} to {HIGH})."
     )
+
+
+def on_transfer(table: pd.DataFrame) -> str:
+    """Say which scores of healthy test scans lie lower or higher than those of calibration, and what follows."""
+    rows = table[table["check"] == "transfer"].dropna(subset=["value"])
+    if rows.empty:
+        return "Whether calibration holds on the test scans could not be tested."
+    start = "Probability that a healthy test scan scores higher than a calibration scan"
+    sure = rows[rows["p_holm"] < SURE]
+    if sure.empty:
+        most = best_row(rows.assign(far=(rows["value"] - 0.5).abs()), "far")
+        return (
+            f"{start}: of {len(rows)} scores none differs from one half beyond chance (farthest: {_scored(most)}). With few "
+            "scans that does not show that thresholds hold."
+        )
+    fused = rows[(rows["method"] == FUSED) & ~rows.index.isin(sure.index)].to_dict("records")
+    rest = f" {_scored(fused[0])}: not beyond chance." if fused else ""
+    said = []
+    for below, words in (
+        (True, "Lower than in calibration, so that thresholds flag fewer"),
+        (False, "Higher than in calibration, so that thresholds flag more"),
+    ):
+        found = [_scored(row) for row in sure[(sure["value"] < 0.5) == below].to_dict("records")]
+        said += [f"{words} healthy scans than aimed at: {'; '.join(found)}."] if found else []
+    return f"{start}: {len(sure)} of {len(rows)} scores differ from one half. {' '.join(said)}{rest}"
+
+
+def _scored(row: Mapping[Any, Any]) -> str:
+    """Name a method, which of its scores, and the figures."""
+    way = {"calibrated": ", calibrated", "fused": ""}.get(row["score"], ", plain")
+    return f"{label(row['method'])}{way} {_apart(row)}"
 
 
 def on_froc(froc: pd.DataFrame) -> str:
@@ -187,13 +222,20 @@ def on_uncertainty(summary: pd.DataFrame) -> str:
         reason = summary["reason"].iloc[0] if len(summary) else "no score has an uncertainty"
         return f"Uncertainty was not judged: {reason}."
     chosen = rows[rows["method"] == FUSED]
-    row = (chosen if len(chosen) else rows).iloc[0]
+    own = chosen if len(chosen) else rows[rows["method"] == rows["method"].iloc[0]]
+    row = own[own["surest_by"] == "spread"].iloc[0]
+    margin = own[own["surest_by"] == "margin"].iloc[0]
     low, high = row["gain_low"], row["gain_high"]
-    worth = "it is worth something" if low > 0 else "it is misleading" if high < 0 else "not established"
+    worth = "it is worth something" if low > 0 else "it misleads" if high < 0 else "not established"
+    # a gain below 0 is an error that grows: the sentence turns, and its interval with it
+    gain, way = row["gain"], "lowers"
+    if gain < 0:
+        gain, low, high, way = -gain, -high, -low, "raises"
     return (
         f"Uncertainty of {label(row['method'])}: {100 * row['error']:.0f} % of {row['n']:.0f} scans are on the wrong side; "
-        f"of the surest 80 %, {100 * row['error_kept']:.0f} %. Over all coverages it lowers the error by "
-        f"{number(row['gain'])}{span(low, high)}; {worth}."
+        f"of the surest 80 %, {100 * row['error_kept']:.0f} %. Keeping the surest {way} the error by {number(gain)} over "
+        f"all coverages{span(low, high)}; {worth}. Keeping the scans farthest from the threshold instead, with no "
+        f"uncertainty at all, changes it by {signed(-margin['gain'])}."
     )
 
 

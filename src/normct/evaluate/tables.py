@@ -52,6 +52,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         "detail",
         "found",
         "uncertainty_of",
+        "surest_by",
     }
     for name in table.columns:
         if name not in text or (name == "threshold" and "target_specificity" in table):

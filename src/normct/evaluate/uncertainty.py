@@ -3,7 +3,9 @@
 An error is a scan on the wrong side of the threshold that healthy calibration scans give at the first
 specificity of ``evaluate.specificities``. Scans are kept from the surest on. Writes ``risk_coverage.csv`` (the
 curve) and ``risk_coverage_summary.csv``: the mean error over all coverages beside the error of all scans, which
-is what leaving scans out at random would keep to.
+is what leaving scans out at random would keep to. ``surest_by`` says what orders the scans: the uncertainty itself
+(``spread``), it over the score's distance from the threshold (``relative``: the SD of a high score is high, and
+such a scan is rarely wrong), or that distance alone (``margin``), which any uncertainty has to beat.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ KEPT = 0.8
 """Coverage at which the error is given beside that of all scans."""
 NONE = "one network of each method and no dropout: nothing says how unsure it is"
 _KEY = ["method", "score", "seed", "uncertainty_of"]
-_CURVE = [*_KEY, "coverage", "error"]
+SPREAD, RELATIVE, MARGIN = "spread", "relative", "margin"
+_CURVE = [*_KEY, "surest_by", "coverage", "error"]
 _SUMMARY = [
     *_KEY,
+    "surest_by",
     *("n", "error", "error_kept", "mean_error", "gain", "gain_low", "gain_high", "reason"),
 ]
 
@@ -79,6 +83,13 @@ def _gain(wrong: NDArray[np.float64], patients: list[int], counts: NDArray) -> N
         return (weight @ wrong) / weight.sum(axis=1) - _mean_error(wrong, weight)
 
 
+def orders(part: pd.DataFrame, limit: float) -> dict[str, NDArray[np.float64]]:
+    """Return how unsure each scan is, by what is asked; the lowest are kept first."""
+    spread = part["uncertainty"].to_numpy(np.float64)
+    margin = np.abs(part["value"].to_numpy(np.float64) - limit)
+    return {SPREAD: spread, RELATIVE: spread / np.maximum(margin, 1e-12), MARGIN: -margin}
+
+
 def evaluate(
     scans: pd.DataFrame, values: pd.DataFrame, calibration: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, pd.DataFrame]:
@@ -104,27 +115,31 @@ def evaluate(
     }
     curve, summary = [], []
     for key in ordered(groups):
-        part = groups[key].sort_values(["uncertainty", "participant_id"])
+        part = groups[key].sort_values("participant_id")
         row: dict[str, Any] = dict(zip(_KEY, (*key, part["uncertainty_of"].iloc[0]), strict=True))
         source = calibration["healthy"].get(key[0], {}).get(key[1], {}).get(key[2], [])
         if not source:
-            summary.append(row | {"n": len(part), "reason": "no healthy calibration scan with this score"})
+            row |= {"surest_by": SPREAD, "n": len(part)}
+            summary.append(row | {"reason": "no healthy calibration scan with this score"})
             continue
         limit = threshold_at(np.array(source, float), settings["specificities"][0])
-        wrong = np.asarray((part["value"] > limit) != part["abnormal"], np.float64)
-        once: NDArray[np.float64] = np.ones((1, len(part)))
-        at = risk(wrong, once)[0]
-        coverage = np.arange(1, len(part) + 1) / len(part)
-        curve += [row | {"coverage": c, "error": e} for c, e in zip(coverage, at, strict=True)]
-        patients = [code[sub] for sub in part["participant_id"]]
-        low, high = interval(of_draws(counts, partial(_gain, wrong, patients)))
-        mean = float(_mean_error(wrong, once)[0])
-        kept = at[max(0, int(np.floor(KEPT * len(part) + 1e-9)) - 1)]
-        row |= {"n": len(part), "error": wrong.mean(), "error_kept": kept, "mean_error": mean}
-        row |= {"gain": wrong.mean() - mean, "gain_low": low, "gain_high": high, "reason": ""}
-        summary.append(row)
+        for name, unsure_by in orders(part, limit).items():
+            own = part.iloc[np.argsort(unsure_by, kind="stable")]
+            wrong = np.asarray((own["value"] > limit) != own["abnormal"], np.float64)
+            once: NDArray[np.float64] = np.ones((1, len(own)))
+            at = risk(wrong, once)[0]
+            coverage = np.arange(1, len(own) + 1) / len(own)
+            named = row | {"surest_by": name}
+            curve += [named | {"coverage": c, "error": e} for c, e in zip(coverage, at, strict=True)]
+            patients = [code[sub] for sub in own["participant_id"]]
+            low, high = interval(of_draws(counts, partial(_gain, wrong, patients)))
+            mean = float(_mean_error(wrong, once)[0])
+            kept = at[max(0, int(np.floor(KEPT * len(own) + 1e-9)) - 1)]
+            named |= {"n": len(own), "error": wrong.mean(), "error_kept": kept, "mean_error": mean}
+            named |= {"gain": wrong.mean() - mean, "gain_low": low, "gain_high": high, "reason": ""}
+            summary.append(named)
     if not summary:
-        summary.append(dict.fromkeys(_KEY, "") | {"n": len(scans), "reason": NONE})
+        summary.append(dict.fromkeys([*_KEY, "surest_by"], "") | {"n": len(scans), "reason": NONE})
     return {
         "risk_coverage": pd.DataFrame(curve, columns=_CURVE),
         "risk_coverage_summary": pd.DataFrame(summary, columns=_SUMMARY),
