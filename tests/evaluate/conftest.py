@@ -51,7 +51,7 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
     settings = ["--settings", json.dumps(SETTINGS)]
     froc.main([*common, *maps, *calibration, *settings, "--out", str(out)])
     strata.main([*common, *calibration, *settings, "--out", str(out)])
-    confound.main([*common, *settings, "--out", str(out)])
+    confound.main([*common, *calibration, *settings, "--out", str(out)])
     ablation.main([*common, *settings, "--out", str(out)])
     uncertainty.main([*common, *calibration, *settings, "--out", str(out)])
     plots.main([*common, *calibration, *settings, "--tables", str(out), "--out", str(out)])

@@ -181,6 +181,7 @@ rule evaluate_confound:
     """Whether scores follow slice position, brain area, scanner or slice thickness; whether patients or files leak."""
     input:
         **EVALUATE_SCORES,
+        calibration=CALIBRATION,
     output:
         evaluate_tables(CONFOUND_TABLES),
     log:
@@ -197,8 +198,8 @@ rule evaluate_confound:
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.confound"),
     shell:
-        "python -m normct.evaluate.confound --collected {params.collected:q} --settings {params.settings:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        "python -m normct.evaluate.confound --collected {params.collected:q} --calibration {input.calibration:q}"
+        " --settings {params.settings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate_ablation:

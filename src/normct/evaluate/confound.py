@@ -2,13 +2,13 @@
 
 ``confound.csv``: on healthy test slices, how much of each score slice position and brain area explain, in
 patients left out of the fit; among healthy test scans, whether a score tells scanners or slice thickness apart;
-and whether acquisition alone tells abnormal from healthy scans. ``leaks.csv``: patients and files in two uses.
+whether healthy test scans score as the healthy calibration scans did, which thresholds rest on; and whether
+acquisition alone tells abnormal from healthy scans. ``leaks.csv``: patients and files in two uses.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,37 +16,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from normct.common.cli import run
+from normct.common.files import read_json
 from normct.evaluate import protocols as pr
+from normct.evaluate.aggregate import CALIBRATED
+from normct.evaluate.apart import holm, of_score, tell_apart
 from normct.evaluate.arguments import command_line
-from normct.evaluate.data import Scores, accepted_test, read_cohort, read_slice_scores, read_volume_scores
+from normct.evaluate.data import (
+    Scores,
+    accepted_test,
+    of_matrix,
+    read_cohort,
+    read_slice_scores,
+    read_volume_scores,
+)
 from normct.evaluate.left_out import LeftOut, r2
-from normct.evaluate.metrics import Counts, draw_patients, interval, resampled, totals
+from normct.evaluate.metrics import Counts, draw_patients, interval, totals
 from normct.evaluate.strata import is_main, main_columns, numbers
 from normct.evaluate.tables import write_csv
 
 log = logging.getLogger(__name__)
-FEW = 2
-"""Scans on either side below which two groups are not compared."""
 _COLUMNS = [
-    *("check", "detail", "method", "score", "n_seeds", "value", "value_low", "value_high", "p_value"),
-    *("n_group", "n_others", "reason"),
+    *("check", "detail", "method", "score", "n_seeds", "value", "value_low", "value_high"),
+    *("p_value", "p_holm", "n_group", "n_others", "reason"),
 ]
-
-
-def _over_seeds(
-    scores: Scores, values: NDArray[np.float64]
-) -> Iterator[tuple[dict[str, Any], NDArray[np.intp]]]:
-    """Yield a row a method and score, the mean of its seeds' values, and which columns it is of."""
-    keys = [(method, score) for method, score, _ in scores.columns]
-    for key in dict.fromkeys(keys):
-        members = np.array([i for i, other in enumerate(keys) if other == key])
-        row = {
-            "method": key[0],
-            "score": key[1],
-            "n_seeds": len(members),
-            "value": float(values[members].mean()),
-        }
-        yield row, members
 
 
 def explained(slices: Scores, strata: pr.Strata, counts: Counts) -> list[dict[str, Any]]:
@@ -76,7 +68,9 @@ def explained(slices: Scores, strata: pr.Strata, counts: Counts) -> list[dict[st
     drawn = counts[:, code]
     for check, found in errors.items():
         value = np.array([r2(each.sum(axis=0)) if len(code) else np.nan for each in found])
-        for row, members in _over_seeds(slices, value):
+        for (method, score), members in of_score(slices.columns).items():
+            row: dict[str, Any] = {"method": method, "score": score, "n_seeds": len(members)}
+            row["value"] = float(value[members].mean())
             samples = np.mean([r2(totals(drawn, found[i])) for i in members], axis=0)
             row["value_low"], row["value_high"] = interval(samples)
             whole = not any(np.isnan(found[i]).any() for i in members)
@@ -87,49 +81,15 @@ def explained(slices: Scores, strata: pr.Strata, counts: Counts) -> list[dict[st
     return rows
 
 
-def tell_apart(
-    scores: Scores,
-    inside: NDArray[np.bool_],
-    keep: NDArray[np.bool_],
-    strata: pr.Strata,
-    counts: Counts,
-) -> Iterator[dict[str, Any]]:
-    """Yield how well each score tells scans ``inside`` a group from the others of ``keep``: AUROC, interval, p.
-
-    The p-value is Mann and Whitney's, two-sided and exact in small samples; it takes scans as independent.
-    """
-    from scipy.stats import mannwhitneyu
-
-    code = strata.code(scores.units)
-    values = np.full(len(scores.columns), np.nan)
-    low, high, p = values.copy(), values.copy(), values.copy()
-    for index in range(len(scores.columns)):
-        found = scores.values(index)
-        known = keep & ~np.isnan(found)
-        own, others = found[known & inside], found[known & ~inside]
-        if min(len(own), len(others)) < FEW:
-            continue
-        test = mannwhitneyu(own, others)
-        values[index], p[index] = test.statistic / (len(own) * len(others)), test.pvalue
-        sample = resampled(found[known], inside[known], code[known], counts)[0]
-        low[index], high[index] = interval(sample)
-    for row, members in _over_seeds(scores, values):
-        row |= {"value_low": float(low[members].min()), "value_high": float(high[members].max())}
-        row |= {"p_value": float(p[members].min()), "n_group": int((keep & inside).sum())}
-        row |= {"n_others": int((keep & ~inside).sum())}
-        reason = f"fewer than {FEW} scored scans on one side" if np.isnan(row["value"]) else ""
-        yield row | {"reason": reason}
-
-
 def among_healthy(
-    volumes: Scores, scans: pd.DataFrame, strata: pr.Strata, counts: Counts
+    volumes: Scores, scans: pd.DataFrame, strata: pr.Strata, counts: Counts, seed: int
 ) -> list[dict[str, Any]]:
     """Return whether scores tell scanners, or thick from thin slices, apart among healthy test scans."""
     rows: list[dict[str, Any]] = []
     units = volumes.units
     if not len(units):
         return rows
-    healthy = (units["group"] == "healthy").to_numpy(bool)
+    healthy, code = (units["group"] == "healthy").to_numpy(bool), strata.code(units)
     own = (
         units["participant_id"]
         .map(dict(zip(scans["participant_id"], scans["scanner"], strict=True)))
@@ -142,7 +102,7 @@ def among_healthy(
         if 0 < (own[named] == scanner).sum() < named.sum():
             rows += [
                 {"check": "scanner", "detail": f"{scanner} against the others", **row}
-                for row in tell_apart(volumes, own == scanner, named, strata, counts)
+                for row in tell_apart(volumes, own == scanner, named, code, counts, seed)
             ]
     of = dict(zip(scans["participant_id"], numbers(scans["slice_thickness_mm"]), strict=True))
     thickness = np.array([of[sub] for sub in units["participant_id"]])
@@ -151,12 +111,12 @@ def among_healthy(
         middle = float(np.median(thickness[measured]))
         rows += [
             {"check": "slice_thickness", "detail": f"above {middle:.2g} mm against the others", **row}
-            for row in tell_apart(volumes, thickness > middle, measured, strata, counts)
+            for row in tell_apart(volumes, thickness > middle, measured, code, counts, seed)
         ]
     return rows
 
 
-def acquisition(volumes: Scores, strata: pr.Strata, counts: Counts) -> list[dict[str, Any]]:
+def acquisition(volumes: Scores, strata: pr.Strata, counts: Counts, seed: int) -> list[dict[str, Any]]:
     """Return whether how scans were acquired tells abnormal from healthy ones."""
     keep = [i for i, (method, _, _) in enumerate(volumes.columns) if method == "acquisition"]
     if not keep or not len(volumes.units):
@@ -164,8 +124,70 @@ def acquisition(volumes: Scores, strata: pr.Strata, counts: Counts) -> list[dict
     part = volumes.pick(keep)
     group = volumes.units["group"].to_numpy(str)
     named = (group == "abnormal") | (group == "healthy")
-    found = tell_apart(part, group == "abnormal", named, strata, counts)
+    found = tell_apart(part, group == "abnormal", named, strata.code(part.units), counts, seed)
     return [{"check": "acquisition", "detail": "abnormal against healthy", **row} for row in found]
+
+
+def transfer(
+    volumes: Scores, healthy: dict[str, Any], strata: pr.Strata, counts: Counts, seed: int
+) -> list[dict[str, Any]]:
+    """Return how likely a healthy test scan scores higher than a healthy calibration scan; 0.5 is perfect transfer.
+
+    Parameters
+    ----------
+    volumes : Scores
+        Of the test scans.
+    healthy : dict
+        Of ``calibration.json``: method → score → seed → list, each scan scored without its own patient. The lists
+        do not name scans: each counts as a patient, and the lists of several seeds are paired by rank, which makes
+        the seeds agree most and the p-value err to the large side.
+    strata, counts, seed
+        As for :func:`among_healthy`.
+    """
+    if not len(volumes.units):
+        return []
+    place = np.flatnonzero((volumes.units["group"] == "healthy").to_numpy(bool))
+    known = {
+        column: np.sort(
+            np.array(healthy.get(column[0], {}).get(column[1], {}).get(column[2], []), np.float64)
+        )
+        for column in volumes.columns
+    }
+    n = max(map(len, known.values()), default=0)
+    matrix = np.full((len(place) + n, len(volumes.columns)), np.nan)
+    matrix[: len(place)] = volumes.matrix()[place]
+    for places in of_score(volumes.columns).values():
+        lists = [known[volumes.columns[i]] for i in places]
+        # ranks of lists of different lengths are of different scans
+        if len({len(values) for values in lists}) == 1:
+            matrix[len(place) : len(place) + len(lists[0]), places] = np.stack(lists, axis=1)
+    tested = np.arange(len(matrix)) < len(place)
+    patients = len(strata.patients)
+    code = np.concatenate([strata.code(volumes.units)[place], patients + np.arange(n)]).astype(np.intp)
+    # a stream of its own: the test patients' draws must not decide the calibration scans'
+    more = draw_patients(np.zeros(n), len(counts), seed + 1)
+    rows = tell_apart(
+        of_matrix(pd.DataFrame(), volumes.columns, matrix),
+        tested,
+        np.ones(len(matrix), bool),
+        code,
+        np.concatenate([counts, more], axis=1),
+        seed,
+    )
+    return [{"check": "transfer", "detail": "healthy test against calibration scans", **row} for row in rows]
+
+
+def corrected(table: pd.DataFrame) -> pd.Series:
+    """Return Holm's p-values, over the comparisons that one question takes.
+
+    Scanners and slice thickness are one question, transfer is another; of each, calibrated and fused scores are one
+    family and plain ones another.
+    """
+    question = table["check"].replace({"slice_thickness": "scanner"})
+    result = pd.Series(np.nan, table.index)
+    for _, part in table.dropna(subset=["p_value"]).groupby([question, table["score"].isin(CALIBRATED)]):
+        result[part.index] = holm(part["p_value"].to_numpy(np.float64))
+    return result
 
 
 def leaks(cohort: pd.DataFrame) -> pd.DataFrame:
@@ -191,7 +213,13 @@ def leaks(cohort: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["check", "n_checked", "n_found", "found"])
 
 
-def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dict[str, Any]) -> pd.DataFrame:
+def evaluate(
+    scans: pd.DataFrame,
+    slices: Scores,
+    volumes: Scores,
+    calibration: dict[str, Any],
+    settings: dict[str, Any],
+) -> pd.DataFrame:
     """Return ``confound.csv``.
 
     Parameters
@@ -200,24 +228,34 @@ def evaluate(scans: pd.DataFrame, slices: Scores, volumes: Scores, settings: dic
         Accepted test scans.
     slices, volumes : Scores
         Slices: usable ones, for a blank slice has no position to speak of.
+    calibration : dict
+        ``calibration.json``: the transfer rows compare with its ``healthy`` distributions.
     settings : dict
         ``bootstrap`` and ``seed``.
     """
     slices, volumes = main_columns(slices), main_columns(volumes)
     strata = pr.make_strata(scans)
     counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
-    rows = acquisition(volumes, strata, counts) + explained(slices, strata, counts)
-    return pd.DataFrame(rows + among_healthy(volumes, scans, strata, counts), columns=_COLUMNS)
+    seed = settings["seed"]
+    rows = acquisition(volumes, strata, counts, seed) + explained(slices, strata, counts)
+    rows += among_healthy(volumes, scans, strata, counts, seed)
+    rows += transfer(volumes, calibration["healthy"], strata, counts, seed)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    table["p_holm"] = corrected(table)
+    return table
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.confound", "collected", settings="bootstrap, seed")
+    p = command_line(
+        __doc__, "normct.evaluate.confound", "collected", "calibration", settings="bootstrap, seed"
+    )
     args = p.parse_args(argv)
     cohort = read_cohort(args.collected)
     scans = accepted_test(cohort)
     slices = read_slice_scores(args.collected, scans, only=is_main)
-    table = evaluate(scans, slices, read_volume_scores(args.collected, scans), args.settings)
+    volumes = read_volume_scores(args.collected, scans)
+    table = evaluate(scans, slices, volumes, read_json(args.calibration), args.settings)
     write_csv(args.out / "confound.csv", table)
     write_csv(args.out / "leaks.csv", leaks(cohort))
     log.info("%d rows", len(table))

@@ -19,12 +19,11 @@ from normct.evaluate.display_beyond import (
     froc_kinds,
     froc_table,
     pretraining_table,
-    r2_table,
     risk_table,
-    scanner_table,
     strata_table,
 )
 from normct.evaluate.display_compare import gain_table, paired_table, parts_table
+from normct.evaluate.display_confound import r2_table, scanner_table, transfer_table
 from normct.evaluate.document import Section, Table
 from normct.evaluate.methods_text import methods_text
 from normct.evaluate.sentences import CALIBRATED, findings
@@ -37,6 +36,7 @@ from normct.evaluate.sentences_beyond import (
     on_pretraining,
     on_scanners,
     on_size,
+    on_transfer,
     on_uncertainty,
 )
 
@@ -123,7 +123,7 @@ def _said(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> list[Sec
     leaking = bool((tables["leaks"]["n_found"] > 0).any())
     if leaking:
         result.append(Section("Leak", [leak], alarm=True))
-    said = [*findings(tables), on_position(tables["confound"]), on_froc(tables["froc"])]
+    said = [*findings(tables), *_found_confounds(tables["confound"]), on_froc(tables["froc"])]
     said += [*([] if alarm else [text]), *([] if leaking else [leak])]
     said = [sentence for sentence in said if sentence]
     aside = len(tables["set_aside"])
@@ -189,12 +189,16 @@ def _strata(tables: dict[str, pd.DataFrame]) -> Section:
     return section
 
 
+def _found_confounds(table: pd.DataFrame) -> list[str]:
+    said = (on_position(table), on_position(table, "area_r2"), on_scanners(table), on_transfer(table))
+    return [sentence for sentence in said if sentence]
+
+
 def _confounds(tables: dict[str, pd.DataFrame]) -> Section:
     table = tables["confound"]
-    section = Section("Confounds", [s for s in (on_position(table), on_scanners(table)) if s])
-    section.tables += [found for found in (r2_table(table), scanner_table(table)) if found]
-    section.figures.append("figure_position")
-    return section
+    tables_of = (r2_table(table), scanner_table(table), transfer_table(table))
+    found = [each for each in tables_of if each]
+    return Section("Confounds", _found_confounds(table), found, ["figure_position"])
 
 
 def _ablations(tables: dict[str, pd.DataFrame]) -> Section:

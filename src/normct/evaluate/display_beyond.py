@@ -1,4 +1,4 @@
-"""Tables beyond detection as a reader sees them: lesions found, strata, confounds, uncertainty."""
+"""Tables beyond detection as a reader sees them: lesions found, strata, pretraining, uncertainty."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pandas as pd
 from normct.common.registry import FUSED, METHODS, PATHOLOGIES, TRIVIAL, label
 from normct.evaluate.display import cell
 from normct.evaluate.document import Table
-from normct.evaluate.sentences import number, signed
+from normct.evaluate.sentences import signed
 
 _ATLAS = "statistical_atlas"
-_ORDER = [*METHODS, FUSED, *TRIVIAL]
+ORDER = [*METHODS, FUSED, *TRIVIAL]
+"""Methods as the tables list them."""
 
 
 def kind_label(name: str) -> str:
@@ -29,7 +30,7 @@ def froc_table(froc: pd.DataFrame, kind: str = "calibrated") -> Table | None:
         return None
     rates = [r for r in dict.fromkeys(part["false_per_scan"]) if r != "calibrated"]
     rows, first = [], part.iloc[0]
-    for method in [m for m in _ORDER if m in set(part["method"])]:
+    for method in [m for m in ORDER if m in set(part["method"])]:
         own = part[part["method"] == method].set_index("false_per_scan")
         cells = [_found_cell(own.loc[rate]) for rate in rates]
         at = own.loc["calibrated"]
@@ -141,72 +142,6 @@ def strata_table(table: pd.DataFrame, protocol: str, caption: str, kinds: tuple[
     return Table(caption, header, rows, [], breaks)
 
 
-def r2_table(confound: pd.DataFrame) -> Table | None:
-    """Return what position and brain area explain of the plain and of the calibrated scores."""
-    part = confound[confound["check"].isin(["position_r2", "area_r2"])].dropna(subset=["value"])
-    if part.empty:
-        return None
-    kinds = (("thesis", "trivial"), ("calibrated", "fused"))
-    rows = []
-    for method in [m for m in _ORDER if m in set(part["method"])]:
-        cells = []
-        for check in ("position_r2", "area_r2"):
-            for names in kinds:
-                own = part[(part["check"] == check) & (part["method"] == method) & part["score"].isin(names)][
-                    "value"
-                ]
-                cells.append(number(own.iloc[0], 2).replace("-", "−") if len(own) else "–")
-        rows.append([label(method), *cells])
-    header = [
-        "Method",
-        "Position, plain",
-        "Position, calibrated",
-        "Brain area, plain",
-        "Brain area, calibrated",
-    ]
-    return Table(
-        f"Share of a score's variance (R²) on healthy test slices that a spline of slice position, or of brain area, "
-        f"explains in patients left out of the fit ({part['detail'].iloc[0]}).",
-        header,
-        rows,
-        ["Below 0: the spline predicts worse than the mean, so nothing is explained."],
-    )
-
-
-def scanner_table(confound: pd.DataFrame) -> Table | None:
-    """Return how well calibrated scores tell scanners and slice thickness apart among healthy test scans."""
-    part = confound[confound["check"].isin(["scanner", "slice_thickness"])].dropna(subset=["value"])
-    part = part[part["score"].isin(["calibrated", "fused"]) | (part["method"] == "acquisition")]
-    if part.empty:
-        return None
-    names = list(dict.fromkeys(part["detail"]))
-    rows = []
-    for method in [m for m in _ORDER if m in set(part["method"])]:
-        own = part[part["method"] == method].set_index("detail")
-        cells = []
-        for name in names:
-            if name not in own.index:
-                cells.append("–")
-                continue
-            row = own.loc[name]
-            interval = (
-                "" if np.isnan(row["value_low"]) else f" ({row['value_low']:.2f} to {row['value_high']:.2f})"
-            )
-            cells.append(f"{number(row['value'])}{interval}, p = {row['p_value']:.2g}")
-        rows.append([label(method), *cells])
-    sizes = [f"{n}: {part[part['detail'] == n][['n_group', 'n_others']].iloc[0].tolist()}" for n in names]
-    listed = "; ".join(
-        s.replace("[", "").replace("]", "").replace(".0", "").replace(", ", " and ") for s in sizes
-    )
-    return Table(
-        "Healthy test scans only: AUROC of the calibrated scores between scanners, and between thick and thin slices. "
-        "A score without a confound stays near 0.5.",
-        ["Method", *names],
-        rows,
-        [f"Scans on either side: {listed}."],
-    )
-
-
 def pretraining_table(paired: pd.DataFrame) -> Table | None:
     """Return each method with context restoration against its twin without it."""
     part = paired[(paired["against"] == "no_pretraining") & (paired["members"] == "single")]
@@ -242,27 +177,35 @@ def risk_table(summary: pd.DataFrame) -> Table | None:
     if known.empty:
         return None
     rows = []
-    for row in known.to_dict("records"):
-        interval = (
-            "" if np.isnan(row["gain_low"]) else f" ({signed(row['gain_low'])} to {signed(row['gain_high'])})"
-        )
+    for _, own in known.groupby(["method", "score", "seed"], sort=False):
+        by = {row["surest_by"]: row for row in own.to_dict("records")}
+        row = by["spread"]
         what = {"seeds": "SD over seeds", "dropout": "dropout"}.get(
             row["uncertainty_of"], row["uncertainty_of"]
         )
         name = label(row["method"]) + (", calibrated" if row["score"] == "calibrated" else "")
-        percents = [f"{100 * row[k]:.0f} %" for k in ("error", "error_kept", "mean_error")]
-        rows.append([name, what, *percents, signed(row["gain"]) + interval])
+        percents = [f"{100 * row[k]:.0f} %" for k in ("error", "error_kept")]
+        gains = [_gain_cell(by[order]) for order in ("spread", "relative", "margin")]
+        rows.append([name, what, *percents, *gains])
     header = [
         "Method",
         "Uncertainty",
         "Error, all scans",
         "Error, surest 80 %",
-        "Mean error",
         "Gain (95 % interval)",
+        "Gain, over its distance from the threshold",
+        "Gain, that distance alone",
     ]
     return Table(
         f"Whole scans on the wrong side of the first operating point's threshold ({known['n'].iloc[0]:.0f} scans), as the "
-        "unsure ones are left out. Gain: error of all scans less the mean over all coverages.",
+        "unsure ones are left out. Gain: error of all scans less the mean over all coverages; below 0 the scans called "
+        "sure are wrong more often than others. The last column needs no uncertainty: what does not exceed it adds nothing.",
         header,
         rows,
     )
+
+
+def _gain_cell(row: dict[Any, Any]) -> str:
+    if np.isnan(row["gain_low"]):
+        return signed(row["gain"])
+    return f"{signed(row['gain'])} ({signed(row['gain_low'])} to {signed(row['gain_high'])})"
