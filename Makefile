@@ -66,6 +66,10 @@ detection: .venv/.base  ## the detection study on a synthetic cohort of its own 
 detection-data detection-train detection-score detection-evaluate: .venv/.base
 	@$(MAKE) --no-print-directory detection STAGE=$(@:detection-%=%)
 
+# one method of it, where the training of all takes longer than a sitting
+detection-train-%: .venv/.base
+	@$(MAKE) --no-print-directory detection STAGE=train-$*
+
 handoff-verify: .venv/.base  ## check a hand-off against its SHA256SUMS; of another run: RESULTS=folder
 	$(BIN)/python -m normct.handoff.verify $(or $(RESULTS),results)/handoff
 

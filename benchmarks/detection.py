@@ -108,8 +108,18 @@ def kept(study: Study) -> Path:
     return Path(f"{load_config()['results_dir']}_{study.name}")
 
 
+def parts_of_training() -> list[str]:
+    """Return ``train-<method>`` of each method: what trains for longer than one sitting can be done in several."""
+    return [f"train-{method}" for method in load_config()["train"]["methods"]]
+
+
 def targets(stage: str, root: str) -> list[str]:
-    """Return what Snakemake makes in a stage; each needs the stages before it."""
+    """Return what Snakemake makes in a stage, or in a part of the training; each needs the stages before it."""
+    method = stage.removeprefix("train-")
+    if method != stage:
+        return [
+            f"{root}/train/{method}/seed-{seed}/model.safetensors" for seed in load_config()["train"]["seeds"]
+        ]
     return {
         "data": ["preprocess_all"],
         "train": ["train_all"],
@@ -218,9 +228,9 @@ def show(study: Study, bars: list[Bar]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a stage (``all``: every one), or print the seed, or write the bars."""
+    """Run a stage (``all``: every one) or one method's training, or print the seed, or write the bars."""
     cli = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
-    cli.add_argument("stage", choices=["seed", *STAGES, "bars", "all"])
+    cli.add_argument("stage", choices=["seed", *STAGES, *parts_of_training(), "bars", "all"])
     cli.add_argument("--cores", default="all")
     cli.add_argument("--freeze", metavar="COMMIT", help="the commit whose hash is the seed")
     args = cli.parse_args(argv)
@@ -228,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.stage == "seed":
         print(study.seed)
         return 0
-    for stage in STAGES if args.stage == "all" else [s for s in STAGES if s == args.stage]:
+    for stage in STAGES if args.stage == "all" else [args.stage] * (args.stage != "bars"):
         print(f"detection: {stage}, {study.name}, seed {study.seed}", flush=True)
         done = subprocess.run(command(stage, study, args.cores), check=False).returncode
         if done:

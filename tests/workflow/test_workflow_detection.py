@@ -93,6 +93,11 @@ def test_dag_of_every_stage_builds(fresh):
     assert counts["phantom_subject"] == counts["preprocess_slices"] == 208
     assert counts["train_method"] == 9
     assert not [rule for rule in counts if rule.startswith("handoff")]
+    parts = [
+        t for part in detection.parts_of_training() for t in detection.targets(part, "results_detection")
+    ]
+    assert len(parts) == 9
+    assert all(path in done.stdout for path in parts)
 
 
 def test_a_freezes_seed_is_its_commits_hash(config, monkeypatch):
