@@ -4,8 +4,10 @@ from __future__ import annotations
 
 RANKING = "Synthetic cohort: the ranking may differ on patients."
 EXPOSED = (
-    "The defaults of the calibrated score were chosen on synthetic cohorts (the test scans of the detection study's "
-    "first freeze, spent by then, and its development cohort), so a synthetic cohort's calibrated and fused figures are "
-    "outlier-exposed to that choice unless its test scans were new, as in the detection study's second freeze."
+    "Three defaults of the calibrated score (how far along z a slice's position is compared and its score smoothed, and "
+    "how many components are taken off) were chosen on synthetic lesions, so calibrated and fused scores with these "
+    "defaults are outlier-exposed in their settings; no network was trained on a lesion, and plain scores are not "
+    "exposed. A synthetic cohort's lesions come from the generator that the choice was made on, so its figures are "
+    "exposed however new its scans are."
 )
-"""True of every run: position_mm, slice_smooth_mm and components of ``score.calibrated`` (docs/detection.md)."""
+"""True of every run: position_mm, slice_smooth_mm and components of ``score.calibrated`` (docs/scores.md)."""
