@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from normct.evaluate.strata import BANDS, banded, numbers
+from normct.evaluate.data import of_matrix
+from normct.evaluate.display_beyond import compared, strata_table
+from normct.evaluate.strata import BANDS, banded, lesion_volumes, numbers
 from normct.evaluate.tables import read_csv
 
 
@@ -65,3 +67,47 @@ def test_subgroups_compare_like_with_like(scored, evaluated):
     lonely = table[(table["n_healthy_patients"] == 1) & table["auroc_mean"].notna()]
     assert lonely["auroc_low"].isna().all()
     assert (table.loc[table["auroc_mean"].isna(), "note"] != "").all()
+
+
+def test_atrophy_has_no_lesion_volume():
+    """Its mask marks widened CSF spaces: a quarter of the largest lesions would be atrophy's."""
+    units = pd.DataFrame(
+        {
+            "participant_id": ["sub-a", "sub-a", "sub-b", "sub-c", "sub-d"],
+            "group": ["abnormal"] * 4 + ["healthy"],
+            "pathology": ["icb", "icb", "atrophy", "tumor", "n/a"],
+            "has_lesion_mask": [True] * 3 + [False] * 2,
+            "lesion_pixels": [700, 800, 90_000, 0, 0],
+        }
+    )
+    assert lesion_volumes(of_matrix(units, [], np.zeros((5, 0)))) == {"sub-a": 1.5}
+
+
+def rows_of_strata(**auroc: float) -> pd.DataFrame:
+    """One stratum of lesion volume; a name that ends in _z is of the calibrated score."""
+    rows = []
+    for name, value in auroc.items():
+        method = name.removesuffix("_z")
+        score = "calibrated" if name.endswith("_z") else "thesis" if method == "vae_kl" else "trivial"
+        row = {"kind": "lesion_volume", "stratum": "under 1 mL", "protocol": "slice_healthy"}
+        row |= {"method": method, "score": "fused" if method == "fused" else score, "auroc_mean": value}
+        row |= {"auroc_sd": np.nan, "auroc_low": np.nan, "auroc_high": np.nan, "sensitivity": np.nan}
+        rows.append(row | {"n_pos": 9, "n_neg": 9, "n_patients": 3, "n_healthy_patients": 3})
+    return pd.DataFrame(rows)
+
+
+def test_strata_show_the_best_baseline_without_a_network():
+    table = rows_of_strata(
+        vae_kl=0.6, vae_kl_z=0.7, brain_area=0.55, mean_hu=0.65, slice_position=np.nan, fused=0.8
+    )
+    assert [name for name, _, _ in compared(table)] == [
+        "VAE-KL, plain",
+        "VAE-KL, calibrated",
+        "Mean HU, plain",
+        "Fused",
+    ]
+    shown = strata_table(table, "slice_healthy", "Strata.", ("lesion_volume",))
+    assert shown is not None
+    assert shown.rows[0][2:] == ["0.600", "0.700", "0.650", "0.800"]
+    assert "atrophy" in shown.notes[0]
+    assert shown.notes[1].startswith("Mean HU is the best baseline")

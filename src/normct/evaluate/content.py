@@ -49,8 +49,7 @@ SYNTHETIC_BESIDE = "All other tables are of a synthetic cohort: the ranking may 
 RESEARCH_NOTE = "Research use only. Not a medical device; nothing here may guide the care of a patient."
 READING = (
     "Mean ± SD over seeds (no SD with one seed), in brackets the 95 % interval by bootstrap over patients, "
-    "where "
-    "one exists; one of no width means few scans, not certainty. AUPR is average precision; without its "
+    "where one exists; one of no width means few scans, not certainty. AUPR is average precision; without its "
     "prevalence it means nothing."
 )
 LEADING = [
@@ -197,8 +196,7 @@ def _found_confounds(table: pd.DataFrame) -> list[str]:
 def _confounds(tables: dict[str, pd.DataFrame]) -> Section:
     table = tables["confound"]
     tables_of = (r2_table(table), scanner_table(table), transfer_table(table))
-    found = [each for each in tables_of if each]
-    return Section("Confounds", _found_confounds(table), found, ["figure_position"])
+    return Section("Confounds", _found_confounds(table), [t for t in tables_of if t], ["figure_position"])
 
 
 def _ablations(tables: dict[str, pd.DataFrame]) -> Section:

@@ -83,12 +83,18 @@ def froc_kinds(froc: pd.DataFrame) -> Table | None:
 
 
 def compared(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Return the columns of the tables of strata: heading, method, score."""
+    """Return the columns of the tables of strata: heading, method, score.
+
+    The best network with either score and the best trivial baseline are those of the highest mean over these rows.
+    """
     chosen: list[tuple[str, str, str]] = []
-    for score, words in (("thesis", "plain"), ("calibrated", "calibrated")):
-        part = table[(table["score"] == score) & table["method"].isin(list(METHODS))].dropna(
-            subset=["auroc_mean"]
-        )
+    for score, words, names in (
+        ("thesis", "plain", METHODS),
+        ("calibrated", "calibrated", METHODS),
+        ("trivial", "plain", TRIVIAL),
+    ):
+        part = table[(table["score"] == score) & table["method"].isin(list(names))]
+        part = part.dropna(subset=["auroc_mean"])
         if len(part):
             means = part.groupby("method", sort=False)["auroc_mean"].mean()
             best = max(means.index, key=lambda m: means[m])
@@ -98,6 +104,10 @@ def compared(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     return chosen + [entry for entry in rest if entry[1:] in present]
 
 
+SIZED = (
+    "Lesion volume leaves atrophy out: its mask marks widened CSF spaces, whose volume is no lesion's size."
+)
+PICKED = "{} is the best baseline without a network on these very rows, which favours it."
 _KINDS = {
     "lesion_volume": "Lesion volume",
     "third": "Third of the brain",
@@ -139,7 +149,9 @@ def strata_table(table: pd.DataFrame, protocol: str, caption: str, kinds: tuple[
     header = ["Stratum", "Abnormal; healthy patients", *(name for name, _, _ in columns)]
     if protocol == "volume":
         header.append(f"{columns[-1][0]}: flagged at the first operating point")
-    return Table(caption, header, rows, [], breaks)
+    notes = [SIZED] if "lesion_volume" in set(part["kind"]) else []
+    notes += [PICKED.format(label(method)) for _, method, score in columns if score == "trivial"]
+    return Table(caption, header, rows, notes, breaks)
 
 
 def pretraining_table(paired: pd.DataFrame) -> Table | None:

@@ -189,7 +189,7 @@ def on_size(strata: pd.DataFrame) -> str:
         f"{r['stratum']} {number(r['auroc_mean'])} ({r['n_patients']:.0f} patients)"
         for r in rows.to_dict("records")
     ]
-    return f"Fused, by lesion volume (slice AUROC): {', '.join(parts)}."
+    return f"Fused, by lesion volume, atrophy left out (slice AUROC): {', '.join(parts)}."
 
 
 def on_pretraining(paired: pd.DataFrame) -> list[str]:

@@ -1,8 +1,8 @@
 """Detection by what is to be found and by how it was scanned.
 
-``strata.csv``: lesion volume, third of the brain, subtype, and pathology of whole scans, each against all healthy
-scans (a third: against the same third of them). ``subgroups.csv``: scanner, slice thickness and age, healthy and
-abnormal scans of the same subgroup against each other.
+``strata.csv``: lesion volume (atrophy left out), third of the brain, subtype, and pathology of whole scans, each
+against all healthy scans (a third: against the same third of them). ``subgroups.csv``: scanner, slice thickness and
+age, healthy and abnormal scans of the same subgroup against each other.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from normct.evaluate.data import (
     read_slice_scores,
     read_volume_scores,
 )
+from normct.evaluate.dice_tables import DIFFUSE
 from normct.evaluate.metrics import Counts, draw_patients
 from normct.evaluate.operating import threshold_at
 from normct.evaluate.tables import write_tables
@@ -81,10 +82,16 @@ def banded(values: NDArray[np.float64], bands: dict[str, tuple[float, float]]) -
 
 
 def lesion_volumes(slices: Scores) -> dict[str, float]:
-    """Return each scan's lesion volume in mL, on usable slices; only of scans with a marked lesion."""
-    if not len(slices.units):
+    """Return each scan's lesion volume in mL, on usable slices; only of scans with a marked focal lesion.
+
+    The mask of a diffuse pathology marks widened CSF spaces: its volume is no lesion's size.
+    """
+    units = slices.units
+    if not len(units):
         return {}
-    marked = slices.units[slices.units["has_lesion_mask"] & (slices.units["group"] == "abnormal")]
+    marked = units[
+        units["has_lesion_mask"] & (units["group"] == "abnormal") & ~units["pathology"].isin(DIFFUSE)
+    ]
     totals = marked.groupby("participant_id", observed=True)["lesion_pixels"].sum() / 1000.0
     return {str(sub): float(ml) for sub, ml in totals.items() if ml > 0}
 
