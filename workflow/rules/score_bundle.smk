@@ -4,9 +4,7 @@ import json
 import shlex
 
 from normct.common.bundle import SECTIONS, read_manifest
-
-# tables of the evaluation that the model card quotes
-CARD_TABLES = ["pathology", "subgroups"]
+from normct.score.card_tables import TABLES as CARD_TABLES
 
 if BUNDLE:
 

@@ -1,124 +1,49 @@
 """The model card of a bundle: what it was trained on, what it is for, what it reached, and what it cannot see.
 
-Generated, never edited: results are read from the evaluation's tables where there are any, and the blind spots
-that a cohort shows are sentences computed from them.
+Generated, never edited: results are read from the evaluation's tables where there are any
+(:mod:`normct.score.card_tables`), and the blind spots that a cohort shows are sentences computed from them.
 """
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
-from normct.common.cautions import EXPOSED, RANKING
-from normct.common.registry import FUSED, METHODS, PATHOLOGIES, label
+from normct.common.cautions import EXPOSED
+from normct.common.registry import METHODS, label
+from normct.score.card_blind_spots import blind_spots
+from normct.score.card_results import results
+from normct.score.card_tables import shown
 
-WEAK = 0.7
-"""Slice AUROC under which a pathology is called a blind spot (0.5 is chance)."""
-FEW_PATIENTS = 10
 BLIND = (
     "A score that is not high does not exclude disease: small, skull-base, subarachnoid and thin subdural findings "
     "are easily missed.",
     "What lies outside the brain mask is not looked at: skull, scalp, orbits, sinuses, neck.",
-    "A change of the whole brain's density (diffuse oedema, hypoxia, anaemia) is taken for the scan's own normal where "
-    "`score.calibrated.centre` is on.",
     "Children, contrast-enhanced scans, and scans after surgery were not provided for.",
 )
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
-def _cell(row: dict[str, str]) -> str:
-    """Return an AUROC with its interval, or the reason why there is none."""
-    if not row.get("auroc_mean"):
-        return row.get("note") or "not computed"
-    text = f"{float(row['auroc_mean']):.2f}"
-    if row.get("auroc_low") and row.get("auroc_high"):
-        text += f" ({float(row['auroc_low']):.2f} to {float(row['auroc_high']):.2f})"
-    return text
-
-
-def _leading(rows: list[dict[str, str]], methods: list[str]) -> tuple[str, str] | None:
-    """Return the method and score that the card shows: fused, else a network calibrated, else in thesis scoring."""
-    wanted = [(FUSED, "fused"), *((m, "calibrated") for m in methods), *((m, "thesis") for m in methods)]
-    found = {(row["method"], row["score"]) for row in rows}
-    return next((key for key in wanted if key in found), None)
-
-
-def results(
-    evaluation: Path | None, methods: list[str], synthetic: bool = False
-) -> tuple[list[str], list[str]]:
-    """Return the card's results and the blind spots that they show, as lines of Markdown.
-
-    Parameters
-    ----------
-    evaluation : Path or None
-        Folder with ``pathology.csv`` and, where it was made, ``subgroups.csv``.
-    methods : list of str
-        Of the bundle.
-    synthetic : bool
-        Whether the scans were generated: each table then says that patients may rank otherwise.
-    """
-    rows = _read(evaluation / "pathology.csv") if evaluation else []
-    rows = [row for row in rows if row.get("members") == "single"]
-    shown = _leading(rows, methods)
-    if shown is None:
-        return ["Not evaluated: there was no labelled test scan with a lesion mask when this was made."], [
-            "Unknown for this model: it was not tested on any pathology."
-        ]
-    name = f"{label(shown[0])}, score `{shown[1]}`"
-    mine = [row for row in rows if (row["method"], row["score"]) == shown]
-    warning = ["", f"**{RANKING}**"] if synthetic else []
-    lines = [
-        f"AUROC with its 95 % interval over patients, {name}; 0.5 is chance. By pathology: slices with the lesion "
-        "against slices of healthy test scans.",
-        *warning,
-        "",
-        "| pathology | patients | slice AUROC |",
-        "|---|---|---|",
-        *(f"| {label(row['pathology'])} | {row['n_patients']} | {_cell(row)} |" for row in mine),
-    ]
-    groups = [
-        row
-        for row in _read(evaluation / "subgroups.csv" if evaluation else Path())
-        if (row["method"], row["score"]) == shown and row["protocol"] == "volume" and row["kind"] == "scanner"
-    ]
-    if groups:
-        lines += [
-            "",
-            "Whole scans, by scanner:",
-            *warning,
-            "",
-            "| scanner | abnormal patients | AUROC |",
-            "|---|---|---|",
-        ]
-        # a bundle travels: a scanner's name may name a hospital
-        lines += [
-            f"| scanner {n} | {row['n_patients']} | {_cell(row)} |" for n, row in enumerate(groups, start=1)
-        ]
-    else:
-        lines += ["", "By scanner: not known (the table of participants names none, or one only)."]
-    spots = [
-        f"{label(row['pathology'])}: slice AUROC {_cell(row)} with {name}."
-        for row in mine
-        if row.get("auroc_mean") and float(row["auroc_mean"]) < WEAK
-    ]
-    few = [label(row["pathology"]) for row in mine if int(float(row["n_patients"])) < FEW_PATIENTS]
-    if few:
-        spots.append(f"Tested on fewer than {FEW_PATIENTS} patients each: {', '.join(few)}.")
-    untested = [label(p) for p in PATHOLOGIES if p not in {row["pathology"] for row in mine}]
-    if untested:
-        spots.append(f"Not tested at all: {', '.join(untested)}.")
-    return lines, spots
+CENTRED = (
+    "A change of the whole brain's density (diffuse oedema, hypoxia, anaemia) is taken for the scan's own normal: its "
+    "median is subtracted."
+)
+"""Where ``score.calibrated.centre`` is on."""
+_MEMBERS = {"statistical_atlas": "the statistical atlas", "networks": "all networks (their mean)"}
 
 
 def _span(values: list[float] | None, unit: str) -> str:
-    return "not known" if not values else f"{values[0]:g} to {values[1]:g} {unit}".strip()
+    return "not known" if not values else f"{values[0]:.3g} to {values[1]:.3g} {unit}".strip()
+
+
+def _scoring(score: dict[str, Any], methods: list[str]) -> str:
+    """Say what the scores are made of; the head's settings only where a network has one."""
+    members = [_MEMBERS.get(name) or label(name) for name in score["fusion"]]
+    text = f"The fused score is that of the mean of the maps of {' and '.join(members)}."
+    if any(METHODS[m].head for m in methods):
+        head = score["head"]
+        text += (
+            f" Thesis scoring: λ = {score['lambda']}, transforms: {score['transforms']}, head: {head['combine']} of its "
+            f"three probabilities, {head['anomaly']}."
+        )
+    return text
 
 
 def _training_rows(training: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
@@ -175,9 +100,15 @@ def model_card(
     data = "head CT of one cohort"
     if training["synthetic"]:
         data = "a **synthetic** cohort (generated phantoms, no patients)"
-    score, head, n = config["score"], config["score"]["head"], calibration["n_healthy"]
+    score, n = config["score"], calibration["n_healthy"]
+    blind = [*BLIND, *([CENTRED] if score["calibrated"]["centre"] else [])]
     warning, engine = calibration["warning"], config["preprocess"]["skullstrip"]["engine"]
-    reached, spots = results(evaluation, training["methods"], training["synthetic"])
+    found = shown(evaluation, training["methods"])
+    if found:
+        reached, spots = results(found, training["synthetic"]), blind_spots(found)
+    else:
+        reached = ["Not evaluated: there was no labelled abnormal test scan when this was made."]
+        spots = ["Unknown for this model: it was not tested on any pathology."]
     if parent:
         reached = [
             f"Not evaluated at this site. The networks are those of `{parent['name']}`; its card says what they "
@@ -206,11 +137,11 @@ def model_card(
         "|---|---|---|",
         *(f"| {m.label} (`{m.name}`) | {seeds} | {m.citation} |" for m in methods),
         "",
-        f"Score: λ = {score['lambda']}, transforms: {score['transforms']}, head: {head['combine']} of its "
-        f"three probabilities, {head['anomaly']}. Skull stripping: {engine}.",
+        f"{_scoring(score, training['methods'])} Skull stripping: {engine}.",
         "",
         "## Training data",
-        f"Trained on {data}. No abnormal scan was used.",
+        f"Trained on {data}. No network learnt from an abnormal scan and no threshold was set on one; how the "
+        "calibrated score's settings were chosen is said under Limits.",
         "",
         "| healthy scans | number |",
         "|---|---|",
@@ -223,7 +154,7 @@ def model_card(
         *reached,
         "",
         "## Known blind spots",
-        *(f"- {spot}" for spot in [*spots, *BLIND]),
+        *(f"- {spot}" for spot in [*spots, *blind]),
         "",
         "## Limits",
         *(["- The networks have seen no patient: figures show working machinery, nothing of disease."]
