@@ -35,6 +35,13 @@ if BUNDLE is None:
 
 
 include: "workflow/rules/score.smk"
+
+
+if not CALIBRATED_ELSEWHERE:
+
+    include: "workflow/rules/score_calibrate.smk"
+
+
 include: "workflow/rules/score_bundle.smk"
 
 

@@ -27,7 +27,7 @@ COLUMNS = [(name, "thesis", str(seed)) for name in list(METHODS)[:5] for seed in
 COLUMNS += [(name, "trivial", "n/a") for name in TRIVIAL] + [("fused", "fused", "0")]
 COLUMNS += [("multitask", part, "0") for part in ("head", "residual")]
 SETTINGS = {"slices": "usable", "bootstrap": 500, "seed": 0, "specificities": [0.9, 0.95]}
-MODULES = ("collect", "detection", "strata", "confound", "ablation", "uncertainty")
+MODULES = ("scans", "collect", "detection", "strata", "confound", "ablation", "uncertainty")
 """The tables that are made of slices' and scans' scores; Dice, FROC and sample figures read maps, one scan at a time."""
 
 
@@ -96,10 +96,10 @@ def measure_size(n: int) -> dict[str, Cost]:
         arguments |= dict.fromkeys(
             ("detection", "strata", "uncertainty"), given | {"calibration": "calibration.json"}
         )
-        arguments["collect"] = {
-            "participants": "participants.tsv", "preprocess": "preprocess", "imports": "cohort",
-            "scores": "subjects", "out": "collected",
+        arguments["scans"] = {
+            "participants": "participants.tsv", "preprocess": "preprocess", "imports": "cohort", "out": "collected",
         }  # fmt: skip
+        arguments["collect"] = {"scores": "subjects", "out": "collected"}
         found = {}
         for module, values in arguments.items():
             words = [word for key, value in values.items() for word in (f"--{key}", value)]

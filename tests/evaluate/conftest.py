@@ -19,6 +19,7 @@ from normct.evaluate import (
     froc,
     plots,
     report,
+    scans,
     segmentation,
     strata,
     uncertainty,
@@ -26,16 +27,12 @@ from normct.evaluate import (
 
 
 def collect_all(root: Path) -> Path:
-    """Run the job that reads every scan, as its rule calls it; returns R/evaluate/collected."""
+    """Run the jobs that read every scan, as their rules call them; returns R/evaluate/collected."""
     out = root / "evaluate" / "collected"
-    folders = {
-        "participants": "cohort/participants.tsv",
-        "preprocess": "preprocess",
-        "imports": "cohort",
-        "scores": "score/subjects",
-    }
+    folders = {"participants": "cohort/participants.tsv", "preprocess": "preprocess", "imports": "cohort"}
     given = [word for name, path in folders.items() for word in (f"--{name}", str(root / path))]
-    collect.main([*given, "--out", str(out)])
+    scans.main([*given, "--out", str(out)])
+    collect.main(["--scores", str(root / "score/subjects"), "--out", str(out)])
     return out
 
 

@@ -20,6 +20,7 @@ from normct.score import (
     export,
     infer,
     statistical_atlas,
+    voxel_thresholds,
 )
 
 ROLES = {
@@ -146,6 +147,18 @@ def run_z(root: Path, calibrators: list[str], subjects: list[str]) -> None:
         )  # fmt: skip
 
 
+def run_calibrate(root: Path, calibrators: list[str], settings: dict, out: Path, *more: str) -> None:
+    """Calibrate with scans of a scored cohort: voxel thresholds, then all that needs no map."""
+    people = ["--subjects", *calibrators]
+    chosen = ["--settings", json.dumps(settings)]
+    voxels = str(out / "voxel_thresholds.json")
+    voxel_thresholds.main([str(root / "score"), str(root / "preprocess"), voxels, *people, *chosen])
+    calibrate.main(
+        [str(root / "score"), str(out / "calibration.json"), "--voxels", voxels,
+         "--left-out", str(out / "left_out.npz"), "--patients", *calibrators, *people, *chosen, *more]
+    )  # fmt: skip
+
+
 def run_stage(root: Path) -> None:
     """Take a cohort through every module of the stage."""
     write_cohort(root)
@@ -166,22 +179,7 @@ def run_stage(root: Path) -> None:
         )  # fmt: skip
     calibrators = [s for s, role in ROLES.items() if role == "calibrate"]
     run_z(root, calibrators, held_out)
-    calibrate.main(
-        [
-            str(score),
-            str(score / "calibration.json"),
-            "--left-out",
-            str(score / "left_out.npz"),
-            "--patients",
-            *calibrators,
-            "--subjects",
-            *calibrators,
-            "--preprocess",
-            str(root / "preprocess"),
-            "--settings",
-            json.dumps(SCORE),
-        ]
-    )
+    run_calibrate(root, calibrators, SCORE, score, "--preprocess", str(root / "preprocess"))
     for subject in held_out:
         run_combine(root, subject, SCORE, score)
     export.main(

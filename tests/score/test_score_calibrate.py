@@ -9,10 +9,12 @@ import pytest
 
 from normct.common.errors import NormctError
 from normct.common.files import read_json
-from normct.score.calibrate import TailQuantile, calibrate, thresholds
+from normct.score.calibrate import calibrate
 from normct.score.files import read_maps, read_raw
 from normct.score.scores import Settings
+from normct.score.tail_quantile import TailQuantile
 from normct.score.thesis import head_score
+from normct.score.voxel_thresholds import thresholds, voxel_thresholds
 from score.score_case import ROLES, SCORE
 
 SETTINGS = Settings.of(SCORE)
@@ -26,20 +28,20 @@ def load(root, subject):
 def test_other_roles_are_refused_by_name(scored, role):
     wrong = replace(load(scored, "sub-x1"), role=role)
     with pytest.raises(NormctError, match=rf"sub-x1 \({role}\)"):
-        calibrate([load(scored, "sub-c1"), wrong], [], SETTINGS, 0.01)
+        calibrate([load(scored, "sub-c1"), wrong], SETTINGS)
 
 
 def test_early_stopping_scans_are_refused_beside_calibration_scans_and_warned_of_alone(scored):
     stop = replace(load(scored, "sub-c1"), role="stop")
     with pytest.raises(NormctError, match="stop"):
-        calibrate([stop, load(scored, "sub-c2")], [], SETTINGS, 0.01)
-    assert "calibrate too" in calibrate([stop], [], SETTINGS, 0.01)["warning"]
+        calibrate([stop, load(scored, "sub-c2")], SETTINGS)
+    assert "calibrate too" in calibrate([stop], SETTINGS)["warning"]
 
 
 def test_nobody_left_is_said_in_words(scored):
     aside = replace(load(scored, "sub-x2"), role="calibrate")
     with pytest.raises(NormctError, match="quality control"):
-        calibrate([aside], [], SETTINGS, 0.01)
+        calibrate([aside], SETTINGS)
 
 
 def test_alpha_equalises_the_spread_over_usable_calibration_slices(scored):
@@ -96,3 +98,19 @@ def test_few_scans_are_warned_of_and_counted(scored):
         len(v) == 2 for scores in healthy.values() for seeds in scores.values() for v in seeds.values()
     )
     assert "slice_position" not in healthy
+
+
+def test_thresholds_are_of_calibration_scans_alone_and_go_into_the_calibration(scored):
+    score, preprocess = scored / "score", scored / "preprocess"
+    with pytest.raises(NormctError, match=r"sub-x1 \(test\)"):
+        voxel_thresholds(score, preprocess, ["sub-c1", "sub-x1"], 0.01)
+    found = voxel_thresholds(score, preprocess, ["sub-c1", "sub-c2"], 0.01)
+    assert found == read_json(score / "voxel_thresholds.json")
+    calibration = read_json(score / "calibration.json")
+    calibrated = found.pop("calibrated")
+    assert {name: calibration[name] for name in found} == found
+    assert {name: calibration["calibrated"][name] for name in calibrated} == calibrated
+    assert calibration["calibrated"]["n_scans"] == 2
+    strict = voxel_thresholds(score, preprocess, ["sub-c1", "sub-c2"], 0.001)
+    assert strict["thresholds"]["vae_kl"] > found["thresholds"]["vae_kl"]
+    assert strict["calibrated"]["thresholds"]["fused"] > calibrated["thresholds"]["fused"]

@@ -9,7 +9,6 @@ from factories import ellipsoid
 from normct.common.errors import NormctError
 from normct.common.registry import POOL_SHARES
 from normct.common.slices import DEPTH, SIZE
-from normct.score.calibrate_z import z_thresholds
 from normct.score.calibrated import CalibratedSettings, calibrated_scores, left_out
 from normct.score.calibrated_map import fuse
 from normct.score.files_calibrated import coarse, read_pooled, write_pooled
@@ -17,6 +16,7 @@ from normct.score.pooling import pool, top_mean
 from normct.score.positions import channel_scores, position_statistics
 from normct.score.reference import Frame, ReferenceSettings, Sums, collect, statistics
 from normct.score.smoothing import MaskedSmoother, rim_distance
+from normct.score.voxel_thresholds import z_thresholds
 
 PLAIN = ReferenceSettings((0.0, 0.0), 4.0, 8.0, True)
 BALL = ellipsoid((DEPTH, SIZE, SIZE), (70, 64, 64), (14, 12, 11))

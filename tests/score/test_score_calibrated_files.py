@@ -140,9 +140,9 @@ def test_one_calibration_patient_gives_no_calibrated_scores_and_says_so(scored, 
          json.dumps(SCORE), "--maps", str(tmp_path / "z.npz"), "--pooled", str(tmp_path / "p.npz")]
     )  # fmt: skip
     assert read_maps(tmp_path / "z.npz") == {}
-    result = {"healthy": {}, "voxel_fpr": 0.01, "warning": None}
+    result = {"healthy": {}, "warning": None}
     raws = [read_raw(scored / "score/raw/sub-c1.npz")]
-    others = add_calibrated(result, raws=raws, pooled=[{}], patients=["p"], maps=[lambda: {}], settings=ALL)
+    others = add_calibrated(result, raws=raws, pooled=[{}], patients=["p"], settings=ALL)
     assert others == {}
     assert "two calibration patients" in result["warning"]
     assert result["calibrated"]["positions"] == {}

@@ -92,10 +92,11 @@ def test_calibration_scans_are_not_ranked_against_themselves(scored):
 def test_other_lambda_needs_calibration_and_combination_only(scored, tmp_path):
     settings = SCORE | {"lambda": 1.0, "head": {"combine": "product", "anomaly": "1-p"}}
     score = tmp_path / "score"
-    for folder in ("raw", "maps", "calibrated", "pooled"):
+    for folder in ("raw", "pooled"):  # no map: the thresholds are those there are
         shutil.copytree(scored / "score" / folder, score / folder)
     calibrators = [s for s, role in ROLES.items() if role == "calibrate"]
     arguments = [str(score), str(score / "calibration.json"), "--left-out", str(score / "left_out.npz")]
+    arguments += ["--voxels", str(scored / "score/voxel_thresholds.json")]
     people = ["--subjects", *calibrators, "--patients", *calibrators]
     calibrate.main([*arguments, *people, "--settings", json.dumps(settings)])
     run_combine(scored, "sub-x1", settings, score)

@@ -153,9 +153,9 @@ def test_an_atlas_of_the_patient_or_of_nobody_knows_whom_may_not_score_the_scan(
 def test_a_cross_fitted_scan_calibrates_and_is_counted(scored, fold):
     """Its z and position statistics are checked where the whole pipeline runs."""
     raws = [read_raw(scored / f"score/raw/{s}.npz") for s in ("sub-c1", "sub-c2")]
-    before = calibrate.calibrate(raws, [], Settings.of(SCORE), 0.01)
+    before = calibrate.calibrate(raws, Settings.of(SCORE))
     raws.append(read_raw(fold / f"score/raw/{HELD_OUT}.npz"))
-    found = calibrate.calibrate(raws, [], Settings.of(SCORE), 0.01, folds=2)
+    found = calibrate.calibrate(raws, Settings.of(SCORE), folds=2)
     assert (before["n_healthy"], found["n_healthy"]) == (2, 3)
     assert found["cross_fit"] == {"folds": 2, "scans": 1}
     assert "cross_fit" not in before
@@ -170,12 +170,12 @@ def test_a_cross_fitted_scan_calibrates_and_is_counted(scored, fold):
 def test_a_training_scan_sets_no_scale_without_a_fold_or_with_cross_fitting_off(scored, fold):
     raw = read_raw(fold / f"score/raw/{HELD_OUT}.npz")
     others = [read_raw(scored / f"score/raw/{s}.npz") for s in ("sub-c1", "sub-c2")]
-    calibrate.calibrate([*others, raw], [], Settings.of(SCORE), 0.01, folds=2)
+    calibrate.calibrate([*others, raw], Settings.of(SCORE), folds=2)
     with pytest.raises(NormctError, match=r"sub-t1 \(train\)"):
-        calibrate.calibrate([*others, raw], [], Settings.of(SCORE), 0.01)
+        calibrate.calibrate([*others, raw], Settings.of(SCORE))
     bare = replace(raw, arrays={k: v for k, v in raw.arrays.items() if k != FOLD})
     with pytest.raises(NormctError, match=r"sub-t1 \(train\)"):
-        calibrate.calibrate([*others, bare], [], Settings.of(SCORE), 0.01, folds=2)
+        calibrate.calibrate([*others, bare], Settings.of(SCORE), folds=2)
     write_raw(fold / f"score/raw/{HELD_OUT}.npz", bare)
     write_maps(fold / f"score/maps/{HELD_OUT}.npz", {})
     assert not read_held_out(fold / f"score/raw/{HELD_OUT}.npz")

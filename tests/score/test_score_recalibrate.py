@@ -9,9 +9,9 @@ import pytest
 from normct.common.bundle import bundle_checksum, read_bundle_config, read_manifest, verify_bundle
 from normct.common.errors import NormctError
 from normct.common.files import read_json, sha256, write_json
-from normct.score import build_reference, calibrate, recalibrate
+from normct.score import build_reference, recalibrate
 from normct.score.recalibrate import recalibrated_name
-from score.score_case import CONFIG, SCORE, run_z
+from score.score_case import CONFIG, SCORE, run_calibrate, run_z
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,8 @@ def site(scored, tmp_path_factory):
          json.dumps(SCORE["calibrated"] | {"prior_scans": 9}), "--reference", str(out / "reference.npz"),
          "--sums", str(out / "sums.npz")]
     )  # fmt: skip
-    calibrate.main(
-        [str(scored / "score"), str(out / "calibration.json"), "--left-out", str(out / "left_out.npz"), "--patients",
-         *own, "--subjects", *own, "--preprocess", str(scored / "preprocess"), "--settings",
-         json.dumps(SCORE | {"voxel_fpr": 0.05})]
-    )  # fmt: skip
+    preprocess = str(scored / "preprocess")
+    run_calibrate(scored, own, SCORE | {"voxel_fpr": 0.05}, out, "--preprocess", preprocess)
     recalibrate.main(
         [str(scored / "score/bundle"), str(out / "bundle"), "--calibration", str(out / "calibration.json"),
          "--reference", str(out / "reference.npz"), "--site", "Köln west"]

@@ -19,6 +19,7 @@ from score.score_case import CONFIG, ROLES, SCORE, write_cohort
 
 pytestmark = pytest.mark.slow
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "score.smk"
+CALIBRATE = RULES.with_name("score_calibrate.smk")
 MORE = RULES.with_name("score_bundle.smk")
 ATLAS = RULES.with_name("score_atlas.smk")
 HARNESS = """
@@ -41,6 +42,8 @@ FOLD_OF = {{}}
 shell.prefix(f"export PATH={{str(Path(sys.executable).parent)!r}}:$PATH; set -euo pipefail; ")
 wildcard_constraints: subject="sub-[A-Za-z0-9]+"
 include: {rules!r}
+if not CALIBRATED_ELSEWHERE:
+    include: {calibrate!r}
 include: {more!r}
 if not BUNDLE:
     include: {atlas!r}
@@ -50,7 +53,7 @@ ONE_NETWORK = CONFIG | {"train": CONFIG["train"] | {"methods": ["multitask_pretr
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> str:
     """Run the rules in a folder and return what Snakemake says."""
-    rules = {"rules": str(RULES), "more": str(MORE), "atlas": str(ATLAS)}
+    rules = {"rules": str(RULES), "calibrate": str(CALIBRATE), "more": str(MORE), "atlas": str(ATLAS)}
     (folder / "Snakefile").write_text(dedent(HARNESS.format(**rules)))
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config.json"]
@@ -86,16 +89,21 @@ def test_changed_lambda_reruns_no_inference(finished):
     said = snakemake(folder, changed, "--dry-run", "R/score/slices.csv.gz")
     assert "score_combine" in said
     assert "score_calibrate" in said
-    assert "score_infer" not in said
-    assert "score_zmap" not in said
+    for rule in ("score_infer", "score_zmap", "score_thresholds"):
+        assert rule not in said, rule
     for share, new_maps in ((0.02, False), (0.03, True)):  # the first is pooled already
         pooled = SCORE | {"calibrated": SCORE["calibrated"] | {"pool_share": share}}
         said = snakemake(folder, config | {"score": pooled}, "--dry-run", "R/score/slices.csv.gz")
-        assert ("score_zmap" in said) == new_maps
+        assert ("score_zmap" in said) == ("score_thresholds" in said) == new_maps
         assert "score_calibrate" in said
         assert "score_combine" in said
     assert "score_reference" not in said
     assert "score_infer" not in said
+    said = snakemake(
+        folder, config | {"score": SCORE | {"voxel_fpr": 0.02}}, "--dry-run", "R/score/slices.csv.gz"
+    )
+    assert "score_thresholds" in said and "score_combine" in said
+    assert "score_zmap" not in said
     assert "score_infer" in snakemake(
         folder, config | {"score": SCORE | {"transforms": "all"}}, "--dry-run", "R/score/slices.csv.gz"
     )

@@ -69,7 +69,7 @@ def test_test_scans_are_preprocessed_and_scored_alone(cohort):
     assert set(subjects) == PREPROCESSING | SCORING | {"handoff_patient"}
     assert not trained(jobs)
     rules = {job.rule for job in jobs}
-    assert not rules & {"score_atlas", "score_reference", "score_calibrate"}
+    assert not rules & {"score_atlas", "score_reference", "score_thresholds", "score_calibrate"}
     assert {"cohort_participants", "score_export", "evaluate_detection", "handoff_index"} <= rules
 
 
@@ -78,7 +78,13 @@ def test_an_unlabelled_scan_trains_nothing_and_counts_nowhere(cohort):
     check_own_jobs(jobs, {"sub-clinic"}, PREPROCESSING | SCORING | {"handoff_patient"})
     assert not trained(jobs)
     rules = {job.rule for job in jobs}
-    assert not rules & {"score_atlas", "score_reference", "score_calibrate", "score_export"}
+    assert not rules & {
+        "score_atlas",
+        "score_reference",
+        "score_thresholds",
+        "score_calibrate",
+        "score_export",
+    }
     assert "handoff_index" in rules
 
 
@@ -91,7 +97,9 @@ def test_a_training_scan_retrains_everything_and_preprocesses_itself(cohort):
     # new weights score everybody anew, but the training scans have no scores
     others = {subject for subject, _, split in COHORT if split != "train"}
     assert subjects["score_infer"] == others
-    assert {"score_atlas", "score_reference", "score_calibrate"} <= {job.rule for job in jobs}
+    assert {"score_atlas", "score_reference", "score_thresholds", "score_calibrate"} <= {
+        job.rule for job in jobs
+    }
 
 
 @pytest.mark.parametrize("gone", ["sub-test0", "sub-train0"])

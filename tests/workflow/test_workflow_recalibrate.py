@@ -62,8 +62,8 @@ def test_frozen_weights_and_new_scales_only(site):
     counts = rules(done.stdout)
     for rule in ("preprocess_slices", "score_infer", "score_zmap"):
         assert counts[rule] == 2, rule
-    for rule in ("score_verify_bundle", "score_reference", "score_calibrate", "score_recalibrate"):
-        assert counts[rule] == 1, rule
+    for rule in ("verify_bundle", "reference", "thresholds", "calibrate", "recalibrate"):
+        assert counts[f"score_{rule}"] == 1, rule
     assert not [r for r in counts if r.startswith(("train_", "phantom", "evaluate", "handoff"))]
     assert not {"score_atlas", "score_bundle", "preprocess_atlas"} & set(counts)
     assert "out/recalibrated/our_own/score/bundle" in done.stdout
@@ -73,7 +73,7 @@ def test_frozen_weights_and_new_scales_only(site):
     scoring = site.snakemake("score_new", "--dry-run", "--config", "new=our own.tsv", "bundle=b")
     counts = rules(scoring.stdout)
     assert counts["score_drift"] == 1
-    assert not {"score_reference", "score_calibrate", "score_recalibrate"} & set(counts)
+    assert not {"score_reference", "score_thresholds", "score_calibrate", "score_recalibrate"} & set(counts)
     assert "out/new/our_own/score/drift.html" in scoring.stdout
 
 

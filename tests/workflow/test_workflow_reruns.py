@@ -38,7 +38,7 @@ UNUSED = ("denoising", "vae_variance", "vae_dropout", "aae", "vae_flow", "beta_t
 FIRST: list[tuple[str, set[str]]] = [
     ("results_dir", {*PHANTOM, "phantom_template", "preprocess_atlas"}),
     # the synthetic table names every split itself; which validation scans stop and which calibrate is drawn
-    ("cohort.seed", {"cohort_participants", "train_pack", "score_calibrate"}),
+    ("cohort.seed", {"cohort_participants", "train_pack", "score_thresholds", "score_calibrate"}),
     ("cohort.*", {"handoff_index"}),
     # other scans of the same people: the table of participants stays
     ("phantom.pose.*", SCANS),
@@ -75,7 +75,10 @@ FIRST: list[tuple[str, set[str]]] = [
     ("score.statistical_atlas.*", {"score_atlas"}),
     ("score.bundle_name", RECORDS),
     # inference and z maps of the training scans alone; all scans meet the calibration that they widen
-    ("score.cross_fit", {*FOLDS, "score_infer", "score_reference", "score_zmap", "score_calibrate"}),
+    (
+        "score.cross_fit",
+        {*FOLDS, "score_infer", "score_reference", "score_zmap", "score_thresholds", "score_calibrate"},
+    ),
     ("score.fusion", {"score_zmap"}),
     ("score.calibrated.centre", {"score_zmap"}),
     ("score.calibrated.pool_share", {"score_calibrate"}),
@@ -83,7 +86,9 @@ FIRST: list[tuple[str, set[str]]] = [
     ("score.calibrated.slice_smooth_mm", {"score_calibrate"}),
     ("score.calibrated.volume_share", {"score_calibrate"}),
     ("score.calibrated.*", {"score_reference", "score_zmap"}),
-    ("score.*", {"score_calibrate"}),
+    ("score.lambda", {"score_calibrate"}),
+    ("score.head.*", {"score_calibrate"}),
+    ("score.voxel_fpr", {"score_thresholds"}),
     ("evaluate.slices", {"evaluate_detection", "evaluate_strata", "evaluate_ablation", "evaluate_figures"}),
     (
         "evaluate.specificities",
@@ -117,6 +122,11 @@ TRAINED: list[tuple[str, set[str]]] = [
     *((f"train.{method}.*", set()) for method in UNUSED),
     ("train.*", METHODS),
 ]
+# what these reach is combination and evaluation, never a rule that reads maps
+COMBINED = ("lambda", "head.combine", "head.anomaly", *(f"calibrated.{key}" for key in
+            ("pool_share", "position_mm", "slice_smooth_mm", "volume_share")))  # fmt: skip
+READ_MAPS = {"score_infer", "score_reference", "score_zmap", "score_thresholds", "evaluate_segmentation",
+             "evaluate_froc"}  # fmt: skip
 # a temp() file that has to be rebuilt for its only reader
 REBUILT = {"preprocess_skullstrip": {"preprocess_resample"}}
 VALUES: dict[str, Any] = {
@@ -262,6 +272,9 @@ def test_every_key_reruns_its_stage_and_what_follows(finished, tmp_path):
     # scores reach the evaluation by way of the collected tables alone, and through them all of it
     assert {rule for rule in graph["score_combine"] if rule.startswith("evaluate_")} == {"evaluate_collect"}
     assert jobs_of(plans["score.lambda"]) >= following({"score_combine"}, graph)
+    for key in COMBINED:
+        assert not jobs_of(plans[f"score.{key}"]) & READ_MAPS, key
+    assert jobs_of(plans["score.voxel_fpr"]) >= {"evaluate_segmentation", "evaluate_froc", "score_calibrate"}
 
 
 def test_the_table_finds_a_key_that_reruns_nothing_or_too_much():
@@ -306,5 +319,5 @@ def test_more_scans_leave_the_old_ones_alone(finished, tmp_path):
     ):
         assert counts[rule] == 2, rule
     assert not [rule for rule in counts if rule.startswith("train_")]
-    assert "score_calibrate" not in counts
+    assert not {"score_thresholds", "score_calibrate"} & set(counts)
     assert counts["handoff_patient"] == 2

@@ -39,18 +39,16 @@ def evaluate_tables(names: list[str]):
     return report(paths, caption="../report/tables.rst", category="Tables")
 
 
-rule evaluate_collect:
-    """Every verdict and every test scan's scores, read once for the rules below."""
+rule evaluate_scans:
+    """Every verdict, read once for the rules below; no score, so that maps are not read again when scores change."""
     input:
         participants=f"{ROOT}/cohort/participants.tsv",
         quality=of_each(f"{ROOT}/preprocess/{{subject}}/quality.json", BY_ID),
         imports=of_each(f"{ROOT}/cohort/{{subject}}/import.json", BY_ID),
-        scores=of_each(f"{ROOT}/score/subjects/{{subject}}.parquet", EVALUATED),
-        volumes=of_each(f"{ROOT}/score/subjects/{{subject}}.json", EVALUATED),
     output:
-        **EVALUATE_SCORES,
+        EVALUATE_SCORES["scans"],
     log:
-        f"{ROOT}/logs/evaluate/collect.log",
+        f"{ROOT}/logs/evaluate/scans.log",
     group:
         "evaluate"
     threads: 1
@@ -60,12 +58,36 @@ rule evaluate_collect:
     params:
         preprocess=f"{ROOT}/preprocess",
         imports=f"{ROOT}/cohort",
+        out=COLLECTED,
+        code=code("normct.evaluate.scans"),
+    shell:
+        "python -m normct.evaluate.scans --participants {input.participants:q} --preprocess {params.preprocess:q}"
+        " --imports {params.imports:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_collect:
+    """Every test scan's scores, read once for the rules below."""
+    input:
+        scans=EVALUATE_SCORES["scans"],
+        scores=of_each(f"{ROOT}/score/subjects/{{subject}}.parquet", EVALUATED),
+        volumes=of_each(f"{ROOT}/score/subjects/{{subject}}.json", EVALUATED),
+    output:
+        slices=EVALUATE_SCORES["slices"],
+        volumes=EVALUATE_SCORES["volumes"],
+    log:
+        f"{ROOT}/logs/evaluate/collect.log",
+    group:
+        "evaluate"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+    params:
         scores=f"{ROOT}/score/subjects",
         out=COLLECTED,
         code=code("normct.evaluate.collect"),
     shell:
-        "python -m normct.evaluate.collect --participants {input.participants:q} --preprocess {params.preprocess:q}"
-        " --imports {params.imports:q} --scores {params.scores:q} --out {params.out:q} > {log:q} 2>&1"
+        "python -m normct.evaluate.collect --scores {params.scores:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate_detection:
@@ -98,7 +120,7 @@ rule evaluate_segmentation:
     input:
         **evaluate_maps(MARKED),
         scans=EVALUATE_SCORES["scans"],
-        calibration=CALIBRATION,
+        calibration=VOXEL_THRESHOLDS,
     output:
         evaluate_tables(SEGMENTATION_TABLES),
     log:
@@ -127,7 +149,7 @@ rule evaluate_froc:
     input:
         **evaluate_maps(MARKED + HEALTHY_TEST),
         scans=EVALUATE_SCORES["scans"],
-        calibration=CALIBRATION,
+        calibration=VOXEL_THRESHOLDS,
     output:
         evaluate_tables(FROC_TABLES),
     log:

@@ -1,6 +1,6 @@
-"""Every scan's verdict and every test scan's scores, read once and written as three tables that the stage reads.
+"""Every test scan's scores, read once and written as two tables that the stage reads; ``scans.parquet`` is there already.
 
-``scans.parquet``: a row a scan of the cohort. ``slices.parquet``: a row a slice of the accepted test scans, all 155
+``slices.parquet``: a row a slice of the accepted test scans, all 155
 of each, a column a score, named ``method/score/seed``; null where a scan has no such score. ``volumes.parquet``: a
 row a test scan and score. Numbers are what the scans' own files hold, bit for bit.
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -26,13 +25,13 @@ from normct.common.files import atomic, read_json
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import (
     KEY,
-    SCANS,
     SLICES,
     VOLUMES,
     Column,
     accepted_test,
     column_name,
     ordered,
+    read_cohort,
 )
 
 log = logging.getLogger(__name__)
@@ -54,45 +53,6 @@ class Block:
     facts: dict[str, NDArray]
     columns: dict[Column, int]
     matrix: NDArray[np.float64]
-
-
-def _verdict(quality: dict[str, Any]) -> tuple[str, str, float | None]:
-    """Return what the tables keep of ``quality.json``: verdict, reasons in one sentence, slice thickness in mm."""
-    thickness = quality.get("measures", {}).get("slice_thickness_mm")
-    return quality["verdict"], " ".join(quality.get("reasons", [])), thickness
-
-
-def read_scans(participants: str | Path, preprocess: str | Path, imports: str | Path) -> pd.DataFrame:
-    """Read ``participants.tsv``, each scan's verdict and the hash of its source.
-
-    Parameters
-    ----------
-    participants : str or Path
-        ``R/cohort/participants.tsv``.
-    preprocess, imports : str or Path
-        Folders ``R/preprocess`` and ``R/cohort``, with ``<sub>/quality.json`` and ``<sub>/import.json``.
-
-    Returns
-    -------
-    DataFrame
-        As :func:`normct.evaluate.data.read_cohort` gives it.
-    """
-    table = pd.read_csv(participants, sep="\t", dtype=str, keep_default_na=False)
-    table["has_lesion_mask"] = table["has_lesion_mask"].str.lower().isin(["true", "1", "yes"])
-    for name in ("patient", "subtype", "scanner", "age"):
-        if name not in table:
-            table[name] = "n/a"
-    unnamed = table["patient"].isin(["", "n/a"])
-    table.loc[unnamed, "patient"] = table.loc[unnamed, "participant_id"]
-    facts = (_verdict(read_json(Path(preprocess) / sub / "quality.json")) for sub in table["participant_id"])
-    verdicts = pd.DataFrame(facts, columns=["verdict", "reasons", "slice_thickness_mm"])
-    verdicts["slice_thickness_mm"] = verdicts["slice_thickness_mm"].astype(np.float64)  # None becomes NaN
-    table = pd.concat([table, verdicts], axis=1)
-    table["sha256"] = [
-        read_json(Path(imports) / sub / "import.json").get("sha256") or None
-        for sub in table["participant_id"]
-    ]
-    return table
 
 
 def read_block(path: Path) -> Block | None:
@@ -203,16 +163,13 @@ def read_volumes(folder: Path, subjects: Sequence[str]) -> pa.Table:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(__doc__, "normct.evaluate.collect", "participants", "preprocess", "imports", "scores")
+    p = command_line(__doc__, "normct.evaluate.collect", "scores")
     args = p.parse_args(argv)
-    scans = read_scans(args.participants, args.preprocess, args.imports)
-    with atomic(args.out / SCANS) as part:
-        scans.to_parquet(part, index=False)
-    subjects = list(accepted_test(scans)["participant_id"])
+    subjects = list(accepted_test(read_cohort(args.out))["participant_id"])
     with atomic(args.out / VOLUMES) as part:
         pq.write_table(read_volumes(args.scores, subjects), part, compression="zstd")
     columns = write_slices(args.out / SLICES, args.scores, subjects)
-    log.info("%d scans, %d of them tested, %d slice scores", len(scans), len(subjects), len(columns))
+    log.info("%d tested scans, %d slice scores", len(subjects), len(columns))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ Column = tuple[str, str, str]
 
 KEY = ("method", "score", "seed")
 SCANS, SLICES, VOLUMES = "scans.parquet", "slices.parquet", "volumes.parquet"
-"""What :mod:`normct.evaluate.collect` writes."""
+"""What :mod:`normct.evaluate.scans` writes, and :mod:`normct.evaluate.collect`."""
 _SCAN = ["participant_id", "group", "pathology", "subtype", "patient", "has_lesion_mask"]
 _SLICE = ["z", "brain_pixels", "lesion_pixels", "usable"]
 
@@ -94,7 +94,7 @@ def read_cohort(collected: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     collected : str or Path
-        Folder ``R/evaluate/collected``, written by :mod:`normct.evaluate.collect`.
+        Folder ``R/evaluate/collected``; :mod:`normct.evaluate.scans` writes this table.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Calibration: scale of the residual, thresholds and healthy distributions, from ``calibrate`` scans only.
+"""Calibration: scale of the residual and healthy distributions, from ``calibrate`` scans only; no map is read.
 
 No volume is scored with statistics it helped to make: training and test scans are refused here, whoever lists
 them, but for training scans that were scored out of fold (``score.cross_fit``). Early-stopping scans stand in only
@@ -9,63 +9,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import read_json, write_json
-from normct.common.slices import read_slices
 from normct.score.calibrate_z import add_calibrated
 from normct.score.calibrated import CalibratedSettings, write_left_out
-from normct.score.false_findings import false_findings
-from normct.score.files import ATLAS_MAP, Raw, read_maps, read_raw
+from normct.score.files import Raw, read_raw
 from normct.score.files_calibrated import read_pooled
-from normct.score.scores import Settings, mean_map, slice_scores, volume_scores
-from normct.score.tail_quantile import TailQuantile
+from normct.score.leaks import refuse_leaks
+from normct.score.scores import Settings, slice_scores, volume_scores
 from normct.score.thesis import head_score, spread_alpha
 
 log = logging.getLogger(__name__)
 FEW = 20
-RANGES = {ATLAS_MAP: 50.0}
-"""Top of the histogram of |map|: 2 for residuals of images in [0, 1], 50 SD for the statistical atlas."""
-
-
-def refuse_leaks(raws: Iterable[Raw], folds: int = 0) -> str | None:
-    """Raise unless every scan is a healthy one held out for calibration.
-
-    Parameters
-    ----------
-    raws : iterable of Raw
-    folds : int
-        With cross-fitting, a training scan that was scored out of fold is held out as well.
-
-    Returns
-    -------
-    str or None
-        A warning where a cohort with a single validation patient has its early-stopping scans only.
-
-    Raises
-    ------
-    NormctError
-        Naming each scan and its role.
-    """
-    raws = list(raws)
-    roles = {raw.participant_id: raw.role for raw in raws}
-    if roles and set(roles.values()) == {"stop"}:
-        return "there is one validation patient, whose scans stop training and calibrate too; add others"
-    crossed = {raw.participant_id for raw in raws if folds and raw.role == "train" and raw.held_out}
-    wrong = [f"{s} ({role})" for s, role in roles.items() if role != "calibrate" and s not in crossed]
-    if wrong:
-        raise NormctError(
-            f"Only scans of role calibrate may set scales and thresholds, not {', '.join(wrong)}"
-        )
-    return None
 
 
 def alphas(raws: list[Raw], settings: Settings) -> dict[str, dict[str, float]]:
@@ -82,65 +44,15 @@ def alphas(raws: list[Raw], settings: Settings) -> dict[str, dict[str, float]]:
     return result
 
 
-def thresholds(
-    maps: Iterable[Callable[[], dict[str, NDArray]]], rate: float
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Return the thresholds of |map| that a share ``rate`` of healthy brain voxels exceeds.
-
-    Parameters
-    ----------
-    maps : iterable of callables
-        Each reads one scan's maps; one scan is in memory at a time.
-    rate : float
-        Voxel-wise false-positive rate.
-
-    Returns
-    -------
-    per_method : dict
-        Of the residual averaged over seeds, and of the statistical atlas.
-    per_seed : dict of dict
-        Of each seed's own residual.
-    """
-    tails: dict[str, TailQuantile] = {}
-    for read in maps:
-        found = read()
-        means = {name.partition("/seed-")[0] for name in found} - {ATLAS_MAP}
-        for name, values in [
-            *found.items(),
-            *((method, mean_map(found, method)) for method in sorted(means)),
-        ]:
-            tail = tails.setdefault(name, TailQuantile(RANGES.get(name, 2.0)))
-            tail.add(np.abs(values.astype(np.float32)))
-    per_method: dict[str, float] = {}
-    per_seed: dict[str, dict[str, float]] = {}
-    for name, tail in sorted(tails.items()):
-        method, _, seed = name.partition("/seed-")
-        if seed:
-            per_seed.setdefault(method, {})[seed] = tail.threshold(rate)
-        else:
-            per_method[method] = tail.threshold(rate)
-    return per_method, per_seed
-
-
-def calibrate(
-    raws: list[Raw],
-    maps: Iterable[Callable[[], dict[str, NDArray]]],
-    settings: Settings,
-    voxel_fpr: float,
-    folds: int = 0,
-) -> dict[str, Any]:
-    """Return the content of ``calibration.json``.
+def calibrate(raws: list[Raw], settings: Settings, folds: int = 0) -> dict[str, Any]:
+    """Return the content of ``calibration.json`` but for what comes from maps and calibrated scores.
 
     Parameters
     ----------
     raws : list of Raw
         Of the calibration scans; set-aside ones are skipped.
-    maps : iterable of callables
-        Each reads the maps of one of these scans.
     settings : Settings
         λ and how the head's probabilities are combined.
-    voxel_fpr : float
-        Voxel-wise false-positive rate of the thresholds.
     folds : int
         ``score.cross_fit``; 0 without.
 
@@ -157,7 +69,6 @@ def calibrate(
             "add healthy scans to the split val, or see preprocess/quality.html for why they were set aside"
         )
     alpha = alphas(raws, settings)
-    per_method, per_seed = thresholds(maps, voxel_fpr)
     healthy: dict[str, dict[str, dict[str, list[float]]]] = {}
     for raw in raws:
         for row in volume_scores(raw, slice_scores(raw, alpha, settings)):
@@ -174,10 +85,7 @@ def calibrate(
         "roles": sorted({raw.role for raw in raws}),
         "warning": "; ".join(filter(None, warnings)) or None,
         "settings": settings.as_dict(),
-        "voxel_fpr": voxel_fpr,
         "alpha": alpha,
-        "thresholds": per_method,
-        "seed_thresholds": per_seed,
         "healthy": {
             method: {
                 score: {seed: sorted(values) for seed, values in seeds.items()}
@@ -186,6 +94,19 @@ def calibrate(
             for method, scores in healthy.items()
         },
     }
+
+
+def with_voxels(result: dict[str, Any], voxels: dict[str, Any]) -> dict[str, Any]:
+    """Return a calibration with the thresholds of ``voxel_thresholds.json``: a bundle has one file of them all.
+
+    Parameters
+    ----------
+    result : dict
+        Of :func:`calibrate` and :func:`normct.score.calibrate_z.add_calibrated`.
+    voxels : dict
+        Of :func:`normct.score.voxel_thresholds.voxel_thresholds`.
+    """
+    return result | voxels | {"calibrated": result["calibrated"] | voxels["calibrated"]}
 
 
 def quality_measures(records: Iterable[dict[str, Any]]) -> dict[str, list[float]]:
@@ -208,10 +129,9 @@ def quality_measures(records: Iterable[dict[str, Any]]) -> dict[str, list[float]
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     arguments = parser(__doc__, "normct.score.calibrate")
-    arguments.add_argument(
-        "score", type=Path, help="folder with <subject>.npz in raw/, maps/, calibrated/ and pooled/"
-    )
+    arguments.add_argument("score", type=Path, help="folder with <subject>.npz in raw/ and pooled/")
     arguments.add_argument("out", type=Path, help="calibration.json")
+    arguments.add_argument("--voxels", type=Path, required=True, help="voxel_thresholds.json")
     arguments.add_argument("--left-out", type=Path, required=True, help="left_out.npz, stays here")
     arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of calibration scans")
     arguments.add_argument("--patients", nargs="*", default=[], help="the patient of each")
@@ -219,35 +139,24 @@ def main(argv: list[str] | None = None) -> None:
         "--settings",
         type=json.loads,
         required=True,
-        help="lambda, head, voxel_fpr, calibrated; cross_fit where training scans are among them",
+        help="lambda, head, calibrated; cross_fit where training scans are among them",
     )
-    arguments.add_argument("--preprocess", type=Path, help="folder with <subject>/slices.npz")
+    arguments.add_argument("--preprocess", type=Path, help="folder with <subject>/quality.json")
     args = arguments.parse_args(argv)
-
-    def readers(folder: str) -> list[Callable[[], dict[str, NDArray]]]:
-        return [partial(read_maps, args.score / folder / f"{subject}.npz") for subject in args.subjects]
-
     raws = [read_raw(args.score / "raw" / f"{subject}.npz") for subject in args.subjects]
-    maps, z_maps = readers("maps"), readers("calibrated")
-    rate, folds = args.settings["voxel_fpr"], args.settings.get("cross_fit", 0)
-    result = calibrate(raws, maps, Settings.of(args.settings), rate, folds)
+    result = calibrate(raws, Settings.of(args.settings), args.settings.get("cross_fit", 0))
     chosen = CalibratedSettings.of(args.settings)
     pooled = [
         read_pooled(args.score / "pooled" / f"{subject}.npz", chosen.pool_share) for subject in args.subjects
     ]
-    others = add_calibrated(
-        result, raws=raws, pooled=pooled, patients=args.patients, maps=z_maps, settings=chosen
-    )
+    others = add_calibrated(result, raws=raws, pooled=pooled, patients=args.patients, settings=chosen)
     if args.preprocess:
         records = [read_json(args.preprocess / subject / "quality.json") for subject in args.subjects]
         result["quality"] = quality_measures(records)
-        for part, read in ((result, maps), (result["calibrated"], z_maps)):
-            slices = (read_slices(args.preprocess / subject / "slices.npz") for subject in args.subjects)
-            part["false_findings"] = false_findings(zip(slices, read, strict=True), part["thresholds"])
     if result["warning"]:
         log.warning(result["warning"])
     write_left_out(args.left_out, others)
-    write_json(args.out, result)
+    write_json(args.out, with_voxels(result, read_json(args.voxels)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The calibrated scores' part of the calibration: thresholds of |z|, position statistics, healthy scores."""
+"""The calibrated scores' part of the calibration: position statistics and healthy scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,34 +18,6 @@ from normct.score.calibrated import (
 )
 from normct.score.files import Raw
 from normct.score.files_calibrated import Key
-from normct.score.tail_quantile import TailQuantile
-
-Z_RANGE = 50.0
-"""Top of the histogram of |z|, in SD."""
-
-
-def z_thresholds(
-    maps: Iterable[Callable[[], dict[str, NDArray]]], rate: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return of each z map the |z| that a share ``rate`` of healthy brain voxels exceeds, and the SD of z.
-
-    Parameters
-    ----------
-    maps : iterable of callables
-        Each reads one calibration scan's z maps, made without its own patient.
-    rate : float
-        Voxel-wise false-positive rate.
-    """
-    tails: dict[str, TailQuantile] = {}
-    moments: dict[str, NDArray[np.float64]] = {}
-    for read in maps:
-        for name, packed in read().items():
-            values = packed.astype(np.float32)
-            tails.setdefault(name, TailQuantile(Z_RANGE)).add(np.abs(values))
-            sums = [values.size, values.sum(dtype=np.float64), np.square(values).sum(dtype=np.float64)]
-            moments[name] = moments.get(name, np.zeros(3)) + sums
-    spread = {name: float(np.sqrt(max(q / n - (s / n) ** 2, 0.0))) for name, (n, s, q) in moments.items()}
-    return {name: tail.threshold(rate) for name, tail in sorted(tails.items())}, spread
 
 
 def add_calibrated(
@@ -55,7 +26,6 @@ def add_calibrated(
     raws: list[Raw],
     pooled: list[dict[Key, NDArray[np.float32]]],
     patients: list[str],
-    maps: Iterable[Callable[[], dict[str, NDArray]]],
     settings: CalibratedSettings,
 ) -> dict[str, Positions]:
     """Add the calibrated scores' part to the content of ``calibration.json``.
@@ -64,7 +34,7 @@ def add_calibrated(
     ----------
     result : dict
         From :func:`calibrate`; changed in place.
-    raws, pooled, patients, maps : sequences
+    raws, pooled, patients : sequences
         Of the calibration scans, in one order. A scan without pooled values was set aside.
     settings : CalibratedSettings
 
@@ -87,12 +57,9 @@ def add_calibrated(
         for seeds in scores.values():
             for values_of_seed in seeds.values():
                 values_of_seed.sort()
-    limits, spread = z_thresholds(maps, result["voxel_fpr"])
     result["calibrated"] = {
         "settings": settings.as_dict(),
         "n_scans": len(scans),
-        "thresholds": limits,
-        "spread": spread,
         "positions": positions_record(positions_of(list(scans.values()), settings)),
     }
     if not scans:
