@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from factories import ellipsoid
 from normct.common.slices import DEPTH, GRID, SIZE
-from normct.evaluate.dice_tables import LADDER, Tally, subsets
+from normct.evaluate.dice_tables import LADDER, Tally, spans, subsets
+from normct.evaluate.metrics import draw_patients, interval
+from normct.evaluate.protocols import Strata
 from normct.evaluate.residuals import enlarge, split_key
 from normct.evaluate.segmentation import counts_over, dice, measure
 from normct.evaluate.tables import read_csv
@@ -86,6 +89,39 @@ def test_tally_matches_numpy():
     assert np.isnan(Tally().at(0)).all()
 
 
+def test_interval_of_dice_is_that_of_patients():
+    """Two scans of a patient are drawn together, seeds are averaged within a draw, atrophy is not focal."""
+    rng = np.random.default_rng(4)
+    strata = Strata([f"p{i}" for i in range(9)], np.array(["icb"] * 6 + ["atrophy"] * 2 + ["tumor"]))
+    of = {f"sub-{i}": min(i // 2, 8) for i in range(17)}  # two scans a patient, one of the last
+    rows = [
+        {"participant_id": sub, "pathology": str(strata.stratum[p]), "method": "vae_kl", "map": "residual"}
+        | {"seed": seed, "lesion_slices": int(rng.integers(1, 9)), "dice_slices": rng.random()}
+        | {"dice_volume": rng.random()}
+        for sub, p in of.items()
+        for seed in ("0", "1")
+    ]
+    table = pd.DataFrame(rows)
+    counts = draw_patients(strata.stratum, 400, 0)
+    found = spans(table, of, strata, counts)
+    assert {key[0] for key in found} == {"all", "focal", "icb", "atrophy", "tumor"}
+    assert found["tumor", "vae_kl", "residual", "volume"][2].startswith("no interval: one patient")
+    focal = table[table["pathology"] != "atrophy"]
+    for level, value, weight in (
+        ("volume", "dice_volume", pd.Series(1, focal.index)),
+        ("slice", "dice_slices", focal["lesion_slices"]),
+    ):
+        means = []
+        for draw in counts.astype(float):
+            times = focal["participant_id"].map(of).map(lambda p, draw=draw: draw[p]) * weight
+            each = [
+                (focal[value] * times)[focal["seed"] == s].sum() / times[focal["seed"] == s].sum()
+                for s in "01"
+            ]
+            means.append(np.mean(each))
+        assert found["focal", "vae_kl", "residual", level][:2] == pytest.approx(interval(np.array(means)))
+
+
 def test_atrophy_is_not_focal():
     assert subsets("atrophy") == ["all", "atrophy"]
     assert "focal" in subsets("icb")
@@ -105,6 +141,9 @@ def test_tables_of_a_cohort(evaluated):
         ceiling = short.loc["all", method, "residual", "volume", "oracle"]
         assert 0.3 < real["dice_mean"] <= ceiling["dice_mean"] + 0.01
         assert real["n_units"] == 4
+        assert real["dice_low"] <= real["dice_mean"] <= real["dice_high"]
+        assert np.isnan(ceiling["dice_low"])  # chosen on these very scans
+        assert real["members"] == "single"
     # strong bleeds are outlined, the faint ischemia is not
     assert short.loc["icb", "vae_kl", "residual", "volume", "calibrated"]["dice_mean"] > 0.85
     assert short.loc["ischemia", "vae_kl", "residual", "volume", "calibrated"]["dice_mean"] < 0.3
@@ -113,6 +152,7 @@ def test_tables_of_a_cohort(evaluated):
     for method in ("vae_kl", "vae_pretrained", "statistical_atlas", "fused"):
         z_map = short.loc["all", method, "calibrated", "volume", "calibrated"]
         assert (z_map["n_seeds"], z_map["n_units"]) == (1, 4)
+        assert z_map["members"] == ("single" if method == "statistical_atlas" else "ensemble")
         assert (
             0.3
             < z_map["dice_mean"]

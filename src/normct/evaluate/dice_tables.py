@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from normct.evaluate import protocols as pr
+from normct.evaluate.aggregate import membership
 from normct.evaluate.data import ordered, ordered_pathologies
-from normct.evaluate.metrics import mean_sd
+from normct.evaluate.metrics import Counts, interval, mean_sd, totals
 
 LADDER = np.geomspace(1e-4, 1e2, 385)
 """Thresholds tried for the oracle: 3.7 % apart, wide enough for residuals (0–1) and for z-values."""
@@ -18,6 +21,9 @@ DIFFUSE = ("atrophy",)
 """Pathologies without a focus: their mask marks widened CSF spaces, so a Dice with them says little."""
 
 LEVELS = ("slice", "volume")
+
+Spans = dict[tuple[str, str, str, str], tuple[float, float, str]]
+"""Interval of the mean Dice at the calibrated threshold, and what to know of it, by subset, method, map and level."""
 
 
 @dataclass
@@ -50,15 +56,63 @@ class Tally:
         return int(np.argmax(self.total[: len(LADDER)]))
 
 
+_KEY = ("subset", "method", "map", "level", "threshold")
+_SUMMARY = [
+    *(*_KEY, "members", "n_seeds", "dice_mean", "dice_low", "dice_high"),
+    *("dice_sd_over_seeds", "dice_sd_over_units", "n_units", "reason"),
+]
+_UNKNOWN = (float("nan"), float("nan"), "")
+
+
 def subsets(pathology: str) -> list[str]:
     """Return the rows of the table that a scan counts towards."""
     return ["all", pathology] if pathology in DIFFUSE else ["all", "focal", pathology]
+
+
+def spans(volumes: pd.DataFrame, patient: dict[str, int], strata: pr.Strata, counts: Counts) -> Spans:
+    """Return the 95 % interval over patients of the mean Dice at the calibrated threshold, mean over seeds.
+
+    Parameters
+    ----------
+    volumes : DataFrame
+        ``segmentation_volumes.csv``: all that is needed of a scan is the sum over its slices.
+    patient : dict
+        Column of ``counts`` of each scan's patient.
+    strata, counts
+        Of all test scans, so that the draws are those of the other tables.
+    """
+    result: Spans = {}
+    if volumes.empty:
+        return result
+    named = volumes.assign(
+        patient=volumes["participant_id"].map(patient), subset=volumes["pathology"].map(subsets)
+    ).explode("subset")
+    for key, part in named.groupby(["subset", "method", "map"], sort=False):
+        blocked = pr.judge_intervals(strata, part["patient"].to_numpy(np.intp))
+        for level in LEVELS:
+            drawn = [_means(own, level, counts) for _, own in part.groupby("seed", sort=False)]
+            low, high = interval(np.mean(drawn, axis=0)) if blocked.allowed else (np.nan, np.nan)
+            subset, method, kind = map(str, key)
+            result[subset, method, kind, level] = (low, high, blocked.note)
+    return result
+
+
+def _means(own: pd.DataFrame, level: str, counts: Counts) -> NDArray[np.float64]:
+    """Return the mean Dice over slices or volumes of each draw of patients."""
+    n = own["lesion_slices"].to_numpy(np.float64) if level == "slice" else np.ones(len(own))
+    dice = own["dice_slices" if level == "slice" else "dice_volume"].to_numpy(np.float64)
+    sums = np.zeros((counts.shape[1], 2))
+    np.add.at(sums, own["patient"].to_numpy(np.intp), np.stack([dice * n, n], axis=1))
+    drawn = totals(counts, sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(drawn[:, 0] / drawn[:, 1], np.float64)
 
 
 def tabulate(
     tallies: dict[tuple[str, str, str, str, str], Tally],
     thresholds: dict[tuple[str, str, str], float | None],
     voxel_fpr: float,
+    found: Spans,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the per-seed table and its summary over seeds.
 
@@ -70,6 +124,8 @@ def tabulate(
         Calibrated threshold of each method, kind of map and seed.
     voxel_fpr : float
         False-positive rate on healthy calibration voxels that the calibrated threshold stands for.
+    found : dict
+        From :func:`spans`. The oracle's threshold is chosen on these very scans: it has no interval.
     """
     names = {subset for subset, *_ in tallies}
     firsts = [name for name in ("all", "focal") if name in names]
@@ -129,30 +185,12 @@ def tabulate(
     for key, group in table.groupby(["subset", "method", "map", "level", "threshold"], sort=False):
         mean, sd_seeds = mean_sd(group["dice_mean"].tolist())
         spread, _ = mean_sd(group["dice_sd_over_units"].tolist())
-        short.append(
-            {
-                **dict(zip(("subset", "method", "map", "level", "threshold"), key, strict=True)),
-                "n_seeds": len(group),
-                "dice_mean": mean,
-                "dice_sd_over_seeds": sd_seeds,
-                "dice_sd_over_units": spread,
-                "n_units": int(group["n_units"].iloc[0]),
-                "reason": group["reason"].iloc[0],
-            }
-        )
-    return table, pd.DataFrame(
-        short,
-        columns=[
-            "subset",
-            "method",
-            "map",
-            "level",
-            "threshold",
-            "n_seeds",
-            "dice_mean",
-            "dice_sd_over_seeds",
-            "dice_sd_over_units",
-            "n_units",
-            "reason",
-        ],
-    )
+        row: dict[str, Any] = dict(zip(_KEY, key, strict=True))
+        where = (row["subset"], row["method"], row["map"], row["level"])
+        low, high, note = found.get(where, _UNKNOWN) if row["threshold"] == "calibrated" else _UNKNOWN
+        notes = [group["reason"].iloc[0], note]
+        row |= {"members": membership(str(group["seed"].iloc[0])), "n_seeds": len(group), "dice_mean": mean}
+        row |= {"dice_low": low, "dice_high": high, "dice_sd_over_seeds": sd_seeds}
+        row |= {"dice_sd_over_units": spread, "n_units": int(group["n_units"].iloc[0])}
+        short.append(row | {"reason": "; ".join(text for text in notes if text)})
+    return table, pd.DataFrame(short, columns=_SUMMARY)

@@ -10,6 +10,7 @@ from normct.evaluate import published
 from normct.evaluate.data import ordered_pathologies
 from normct.evaluate.dice_tables import DIFFUSE
 from normct.evaluate.document import Table
+from normct.evaluate.operating import share_interval
 from normct.evaluate.sentences import PLAIN, main_rows, number
 
 
@@ -67,6 +68,8 @@ def _dice_cell(
         return "–"
     row = rows.iloc[0]
     spreads = []
+    if not np.isnan(row["dice_low"]):
+        spreads.append(f"{row['dice_low']:.2f} to {row['dice_high']:.2f}")
     if not np.isnan(row["dice_sd_over_units"]):
         spreads.append(
             f"σ {row['dice_sd_over_units']:.3f} over {'slices' if level == 'slice' else 'volumes'}"
@@ -169,8 +172,11 @@ def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float, kind: str =
             for _, subset, level, threshold in columns
         ]
         rows.append([label(method), *cells])
+    networks = part[~part["method"].isin(list(TRIVIAL))]
+    notes = [POOLED[members] for members in dict.fromkeys(networks["members"])]
+    notes += ["Atrophy has no focus: only the last column counts it."] if columns[-1][1] == "all" else []
     return Table(
-        f"Dice of the thresholded {what}, mean and σ, on the 1 mm grid ({units.get('slice', 0):.0f} slices "
+        f"Dice of the thresholded {what}, mean, 95 % interval and σ, on the 1 mm grid ({units.get('slice', 0):.0f} slices "
         f"with a {'focal ' if leading == 'focal' else ''}"
         f"lesion, {units.get('volume', 0):.0f} volumes). Threshold: {100 * voxel_fpr:g} % of healthy "
         f"calibration voxels "
@@ -178,11 +184,17 @@ def segmentation_table(segmentation: pd.DataFrame, voxel_fpr: float, kind: str =
         "practice.",
         ["Method", *(heading for heading, *_ in columns)],
         rows,
-        ["Atrophy has no focus: only the last column counts it."] if columns[-1][1] == "all" else [],
+        notes,
         blocks(methods),
     )
 
 
+POOLED = {
+    "single": "Networks: each seed's own map by itself, their Dice averaged over seeds.",
+    "ensemble": "Networks and fused: one map a method, the mean of all seeds' maps, which is smoother than that of one "
+    "seed; the Dice of single maps is not on the same footing.",
+}
+"""What a row of Dice is of, by its column ``members``."""
 _DICE_COLUMNS = (
     ("Dice, slices", "focal", "slice", "calibrated"),
     ("⌈Dice⌉, slices", "focal", "slice", "oracle"),
@@ -192,6 +204,14 @@ _DICE_COLUMNS = (
 )
 
 
+def _share_cell(share: float, patients: float) -> str:
+    """Return a share of scans in percent with its interval."""
+    if np.isnan(share):
+        return "–"
+    low, high = share_interval(share, int(patients))
+    return f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+
+
 def operating_table(points: pd.DataFrame, scores: tuple[str, ...] = PLAIN) -> Table | None:
     """Return sensitivity and reached specificity of whole scans, averaged over seeds."""
     part = points[points["score"].isin(scores) & (points["seed"] != "all")]
@@ -199,17 +219,19 @@ def operating_table(points: pd.DataFrame, scores: tuple[str, ...] = PLAIN) -> Ta
         return None
     rows = []
     for (method, target), group in part.groupby(["method", "target_specificity"], sort=False):
-        values = [group[name].mean() for name in ("sensitivity", "specificity", "flags_per_100_healthy")]
-        rows.append(
-            [
-                label(str(method)),
-                f"{100 * float(str(target)):.0f} %",
-                *("–" if np.isnan(v) else f"{100 * v:.0f} %" for v in values[:2]),
-                "–" if np.isnan(values[2]) else f"{values[2]:.0f}",
-            ]
-        )
+        flags = group["flags_per_100_healthy"].mean()
+        cells = [
+            _share_cell(group[name].mean(), group[f"n_{who}_patients"].iloc[0])
+            for name, who in (("sensitivity", "abnormal"), ("specificity", "healthy"))
+        ]
+        cells.append("–" if np.isnan(flags) else f"{flags:.0f}")
+        rows.append([label(str(method)), f"{100 * float(str(target)):.0f} %", *cells])
     what, first = "" if scores == PLAIN else ", calibrated scores", part.iloc[0]
-    notes = [f"{note}." for note in dict.fromkeys(part["reason"]) if note]
+    notes = [
+        "In brackets Clopper and Pearson's 95 % interval of the mean over seeds, patients as their number: it has a width "
+        "where all or none are flagged. That of the thresholds, set on few scans, is not in it."
+    ]
+    notes += [f"{note}." for note in dict.fromkeys(part["reason"]) if note]
     return Table(
         f"Operating points of whole scans{what} ({first['n_abnormal']:.0f} abnormal, "
         f"{first['n_healthy']:.0f} healthy test "

@@ -5,12 +5,13 @@ false-positive rate, and ``oracle``, the one threshold that would have been best
 (the ceiling, written ⌈Dice⌉; Baur et al. 2021), which no one has in practice. Counts over a fixed ladder of
 thresholds are added up slice by slice, so memory does not grow with the number of scans.
 
-Writes ``segmentation.csv`` (per seed), ``segmentation_summary.csv`` (over seeds) and
+Writes ``segmentation.csv`` (per seed), ``segmentation_summary.csv`` (over seeds, with intervals over patients) and
 ``segmentation_volumes.csv``.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +26,18 @@ from numpy.typing import NDArray
 from normct.common.cli import run
 from normct.common.files import read_json
 from normct.common.slices import read_slices
+from normct.evaluate import protocols as pr
 from normct.evaluate.arguments import command_line
 from normct.evaluate.data import accepted_test, ordered, read_cohort
-from normct.evaluate.dice_tables import LADDER, Tally, subsets, tabulate
+from normct.evaluate.dice_tables import LADDER, Tally, spans, subsets, tabulate
+from normct.evaluate.metrics import draw_patients
 from normct.evaluate.residuals import ATLAS_KEY, enlarge, read_maps, split_key
 from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 
+DRAWS = {"bootstrap": 2000, "seed": 0}
+"""Draws of the intervals where a command line names none: those of the shipped configuration."""
 Thresholds = dict[tuple[str, str, str], float | None]
 """Calibrated threshold of a method, kind of map (``residual``, ``calibrated``) and seed."""
 
@@ -143,6 +148,7 @@ def evaluate(
     *,
     thresholds: Thresholds,
     voxel_fpr: float,
+    settings: dict[str, Any],
     threads: int = 1,
 ) -> dict[str, pd.DataFrame]:
     """Return the tables by file name.
@@ -158,6 +164,8 @@ def evaluate(
     thresholds : dict
         Calibrated threshold by method, kind of map and seed.
     voxel_fpr : float
+    settings : dict
+        ``bootstrap`` (draws) and ``seed``.
     threads : int
         Scans measured side by side.
     """
@@ -184,17 +192,18 @@ def evaluate(
                         "dice_volume": case.volume[-1],
                     }
                 )
-    table, short = tabulate(dict(tallies), thresholds, voxel_fpr)
     columns = ordered((v["method"], v["map"], v["seed"]) for v in volumes)
     place = {column: i for i, column in enumerate(columns)}
     volumes.sort(key=lambda v: (v["participant_id"], place[v["method"], v["map"], v["seed"]]))
     names = ["participant_id", "pathology", "method", "map", "seed", "lesion_slices"]
     names += ["dice_slices", "dice_volume"]
-    return {
-        "segmentation": table,
-        "segmentation_summary": short,
-        "segmentation_volumes": pd.DataFrame(volumes, columns=names),
-    }
+    of_scans = pd.DataFrame(volumes, columns=names)
+    strata = pr.make_strata(scans)
+    counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
+    patient = dict(zip(scans["participant_id"], strata.code(scans).tolist(), strict=True))
+    found = spans(of_scans, patient, strata, counts)
+    table, short = tabulate(dict(tallies), thresholds, voxel_fpr, found)
+    return {"segmentation": table, "segmentation_summary": short, "segmentation_volumes": of_scans}
 
 
 def map_thresholds(calibration: dict[str, Any]) -> Thresholds:
@@ -216,6 +225,7 @@ def main(argv: list[str] | None = None) -> None:
     p = command_line(
         __doc__, "normct.evaluate.segmentation", "collected", "preprocess", "maps", "z-maps", "calibration"
     )
+    p.add_argument("--settings", type=json.loads, default=DRAWS, help="JSON: bootstrap, seed")
     p.add_argument("--threads", type=int, default=1)
     args = p.parse_args(argv)
     calibration = read_json(args.calibration)
@@ -226,6 +236,7 @@ def main(argv: list[str] | None = None) -> None:
         args.preprocess,
         thresholds=map_thresholds(calibration),
         voxel_fpr=calibration["voxel_fpr"],
+        settings=args.settings,
         threads=args.threads,
     )
     write_tables(args.out, tables)

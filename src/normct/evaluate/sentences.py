@@ -220,9 +220,9 @@ def on_localisation(segmentation: pd.DataFrame) -> str:
     best = best_row(real, "dice_mean")
     ceiling = part[(part["threshold"] == "oracle") & (part["method"] == best["method"])]["dice_mean"].iloc[0]
     text = (
-        f"Localisation, atrophy left out: the best network's Dice per volume is {number(best['dice_mean'])} "
-        f"({label(best['method'])}); "
-        f"no threshold could lift it above {number(ceiling)}"
+        f"Localisation, atrophy left out: the best network's Dice per volume is {number(best['dice_mean'])}"
+        f"{span(best['dice_low'], best['dice_high'])} ({label(best['method'])}; residual of each seed by itself, their "
+        f"Dice averaged); no threshold could lift it above {number(ceiling)}"
     )
     atlas = part[(part["threshold"] == "calibrated") & (part["method"] == "statistical_atlas")].dropna(
         subset=["dice_mean"]
@@ -230,7 +230,9 @@ def on_localisation(segmentation: pd.DataFrame) -> str:
     if len(atlas):
         text += f"; the statistical atlas, without a network, has {number(atlas['dice_mean'].iloc[0])}"
     if len(fused) and not np.isnan(fused["dice_mean"].iloc[0]):
-        text += f"; the fused z map has {number(fused['dice_mean'].iloc[0])}"
+        row = fused.iloc[0]
+        text += "; the fused z map, the mean of all seeds' maps and so not on the same footing, has "
+        text += f"{number(row['dice_mean'])}{span(row['dice_low'], row['dice_high'])}"
     return text + "."
 
 
