@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from factories import ellipsoid
 from normct.common.slices import DEPTH, GRID
+from normct.evaluate.display_beyond import froc_table
 from normct.evaluate.froc import Found, evaluate, lowest_allowed
 from normct.evaluate.regions import VOXEL_ML, Forest, coverage, hits, lesions, sweep
 from normct.evaluate.tables import read_csv
@@ -123,5 +124,11 @@ def test_froc_of_a_cohort(evaluated):
     assert (fused["sensitivity"] == 1).all()  # z is ten times the noise in every lesion
     assert (fused["n_lesions"] == 4).all()
     assert set(table["subset"]) == {"focal", "icb", "ischemia", "ischemia: lacunar"}
+    plain = table.query("method == 'statistical_atlas' and map == 'residual' and subset == 'focal'")
+    assert plain["false_per_scan"].tolist() == ["0.5", "1", "2", "4", "calibrated"]  # a baseline is always on
+    shown = froc_table(table, "residual")
+    assert shown is not None
+    assert "Statistical atlas" in [row[0] for row in shown.rows]
+    assert shown.notes[1].startswith("Statistical atlas: its plain map")
     curve = read_csv(evaluated / "froc_curve.csv")
     assert curve["false_per_healthy_scan"].between(0, 1000).all()

@@ -43,7 +43,12 @@ def froc_table(froc: pd.DataFrame, kind: str = "calibrated") -> Table | None:
         "Calibrated threshold",
         "False a scan there",
     ]
-    notes = [f"{note[:1].upper()}{note[1:]}." for note in dict.fromkeys(part["reason"]) if note]
+    notes = ["A network's map is the mean of its seeds' maps."]
+    if kind == "residual" and _ATLAS in set(part["method"]):
+        notes.append(
+            "Statistical atlas: its plain map, |z| against healthy training voxels, for it has no residual."
+        )
+    notes += [f"{note[:1].upper()}{note[1:]}." for note in dict.fromkeys(part["reason"]) if note]
     return Table(
         f"Lesions found in the {what} (FROC): {first['n_lesions']:.0f} focal lesions of {first['n_scans']:.0f} scans, false "
         f"findings counted in {first['n_healthy']:.0f} healthy test scans.",

@@ -32,7 +32,7 @@ from normct.evaluate.data import accepted_test, ordered, ordered_pathologies, re
 from normct.evaluate.dice_tables import DIFFUSE
 from normct.evaluate.metrics import draw_patients, interval, of_draws
 from normct.evaluate.regions import lesions, sweep
-from normct.evaluate.residuals import ATLAS_KEY, read_maps, split_key
+from normct.evaluate.residuals import read_maps, split_key
 from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,10 @@ def method_thresholds(calibration: dict[str, Any]) -> dict[Column, float]:
 def scan_found(
     scan: dict[str, Any], maps: dict[str, Path], preprocess: Path, thresholds: dict[Column, float]
 ) -> dict[Column, Found]:
-    """Return what every map of a scan shows; a method's residual is the mean over its seeds."""
+    """Return what every map of a scan shows; a method's residual is the mean over its seeds.
+
+    The statistical atlas has no residual: its plain map, |z| against healthy training voxels, stands among them.
+    """
     store = read_slices(preprocess / scan["participant_id"] / "slices.npz")
     if store.set_aside:
         return {}
@@ -84,7 +87,7 @@ def scan_found(
             sums[method] = sums[method] + values[box] if method in sums else values[box]
             members[method] += 1
         for method, total in sums.items():
-            if (method, kind) not in thresholds or (kind == "residual" and method == ATLAS_KEY):
+            if (method, kind) not in thresholds:
                 continue
             ladder = thresholds[method, kind] * np.append(FACTORS, 1.0)
             usable = np.asarray(total / members[method] * store.usable[box[0], None, None], np.float32)
