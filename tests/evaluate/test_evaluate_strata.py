@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from normct.evaluate.data import of_matrix
 from normct.evaluate.display_beyond import compared, strata_table
+from normct.evaluate.sentences_beyond import on_size
 from normct.evaluate.strata import BANDS, banded, lesion_volumes, numbers
 from normct.evaluate.tables import read_csv
 
@@ -111,3 +112,12 @@ def test_strata_show_the_best_baseline_without_a_network():
     assert shown.rows[0][2:] == ["0.600", "0.700", "0.650", "0.800"]
     assert "atrophy" in shown.notes[0]
     assert shown.notes[1].startswith("Mean HU is the best baseline")
+
+
+def test_lesion_volume_is_said_beside_a_baseline():
+    small = rows_of_strata(fused=0.6, brain_area=0.55, mean_hu=0.7, slice_position=np.nan)
+    large = rows_of_strata(fused=0.9).assign(stratum="over 20 mL")
+    said = on_size(pd.concat([small, large], ignore_index=True))
+    assert "atrophy left out" in said
+    assert "under 1 mL 0.600 against 0.700 of Mean HU (3 patients); over 20 mL 0.900 (3 patients)." in said
+    assert on_size(small) == ""

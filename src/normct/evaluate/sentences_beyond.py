@@ -176,20 +176,24 @@ def on_lambda(table: pd.DataFrame) -> str:
 
 
 def on_size(strata: pd.DataFrame) -> str:
-    """Compare lesions under 1 mL with the largest, for the fused score."""
-    rows = strata[
-        (strata["kind"] == "lesion_volume")
-        & (strata["protocol"] == "slice_healthy")
-        & (strata["method"] == FUSED)
-    ]
+    """Give the fused score by lesion volume, beside the best baseline without a network of each stratum."""
+    rows = strata[(strata["kind"] == "lesion_volume") & (strata["protocol"] == "slice_healthy")]
     rows = rows.dropna(subset=["auroc_mean"])
-    if len(rows) < 2:
+    fused = rows[rows["method"] == FUSED]
+    if len(fused) < 2:
         return ""
-    parts = [
-        f"{r['stratum']} {number(r['auroc_mean'])} ({r['n_patients']:.0f} patients)"
-        for r in rows.to_dict("records")
-    ]
-    return f"Fused, by lesion volume, atrophy left out (slice AUROC): {', '.join(parts)}."
+    parts = []
+    for row in fused.to_dict("records"):
+        text = f"{row['stratum']} {number(row['auroc_mean'])}"
+        rivals = rows[(rows["stratum"] == row["stratum"]) & (rows["score"] == "trivial")]
+        if len(rivals):
+            rival = best_row(rivals, "auroc_mean")
+            text += f" against {number(rival['auroc_mean'])} of {label(rival['method'])}"
+        parts.append(f"{text} ({row['n_patients']:.0f} patients)")
+    return (
+        "Fused, by lesion volume, atrophy left out, against the best baseline without a network of each (slice AUROC): "
+        f"{'; '.join(parts)}."
+    )
 
 
 def on_pretraining(paired: pd.DataFrame) -> list[str]:
