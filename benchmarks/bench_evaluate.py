@@ -94,7 +94,7 @@ def measure_size(n: int) -> dict[str, Cost]:
         given = {"collected": "collected", "settings": json.dumps(SETTINGS), "out": "out"}
         arguments = dict.fromkeys(MODULES, given)
         arguments |= dict.fromkeys(
-            ("detection", "strata", "uncertainty"), given | {"calibration": "calibration.json"}
+            ("detection", "strata", "confound", "uncertainty"), given | {"calibration": "calibration.json"}
         )
         arguments["scans"] = {
             "participants": "participants.tsv", "preprocess": "preprocess", "imports": "cohort", "out": "collected",
