@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "train.seeds": [0, 1, 2],
     "train.learning_rate": 0.01,
     "train.batch_size": 7,
+    "train.gradient_clip": 0.3,
     "train.plateau_factor": 0.7,
     "train.plateau_patience": 0,
     "train.stop_patience": 3,
@@ -67,6 +68,31 @@ OTHER: dict[str, Any] = {
     "evaluate.bootstrap": 99,
     "evaluate.specificities": [0.8],
 }
+
+
+# keys of a method's section that no reader of a paper asks for
+UNSAID = {"train.vae_dropout.passes": "stands with the uncertainty"}
+VERSIONS = {"python": "3.11.7", "normct": "0.1.0", "torch": "2.13.0+cpu", "antspyx": "0.6.3", "numpy": "2.3.5",
+            "fsl": "6.0.7", "dcm2niix": "not installed"}  # fmt: skip
+
+
+def counted(
+    group: str, pathology: str, role: str, scans: int, patients: int, aside: int = 0
+) -> dict[str, Any]:
+    """A row of ``cohort.csv``."""
+    own = {"group": group, "pathology": pathology, "role": role, "scans": scans, "patients": patients}
+    return own | {"with_lesion_mask": scans, "set_aside": aside}
+
+
+COUNTS = [
+    counted("healthy", "n/a", "train", 48, 45),
+    counted("healthy", "n/a", "stop", 16, 16),
+    counted("healthy", "n/a", "calibrate", 24, 24),
+    counted("healthy", "n/a", "test", 40, 38, 2),
+    counted("abnormal", "icb", "test", 12, 12),
+    counted("abnormal", "SAH", "test", 5, 4),
+    counted("unlabelled", "n/a", "unlabelled", 99, 99, 9),
+]
 
 
 def settings(*configs: str, synthetic: bool = False) -> dict[str, Any]:
@@ -104,6 +130,54 @@ def test_every_key_of_calibration_registration_and_epochs_is_read():
     assert wanted <= set(OTHER)
 
 
+SECTIONS_OF_METHODS = [key for key in flatten(settings()["train"], "train.") if key.count(".") == 2]
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in SECTIONS_OF_METHODS if key.split(".")[1] != "network" and key not in UNSAID]
+)
+def test_every_key_of_a_method_is_in_the_text_where_the_method_is_trained(key):
+    chosen = changed("train.methods", list(METHODS))
+    before = said(chosen)
+    _, section, last = key.split(".")
+    value = chosen["train"][section][last]
+    chosen["train"][section][last] = (
+        77 if value in (None, "auto") else value * 0.75 if value < 1 else value + 1
+    )
+    assert said(chosen) != before
+    # and nowhere else
+    chosen["train"]["methods"] = ["denoising" if section != "denoising" else "aae"]
+    chosen["train"][section]["epochs"] = settings()["train"][section]["epochs"]
+    alone = changed("train.methods", chosen["train"]["methods"])
+    if last != "epochs" and section != "vae":
+        assert said(chosen) == said(alone)
+
+
+def test_cohort_is_counted_by_use():
+    text = said(settings() | {"counts": COUNTS})
+    assert "trained on 48 (45 patients) healthy scans. Another 16 decided when" in text
+    assert "Another 24 were held out for scales" in text
+    # without those set aside, whose patients are not known
+    assert "held 38 healthy and 17 (16 patients) abnormal scans: 12 intracranial" in text
+    assert "and 5 SAH. 2 further scans were set aside" in text
+    assert "99" not in text
+    without_stop = [row for row in COUNTS if row["role"] != "stop"]
+    assert "decided when" not in said(settings() | {"counts": without_stop})
+    for nothing in ([], [row for row in COUNTS if row["group"] == "unlabelled"]):
+        assert said(settings() | {"counts": nothing}) == said(settings())
+
+
+def test_software_is_what_it_is_given_and_the_engine_only_where_it_ran():
+    chosen = settings() | {"versions": VERSIONS}
+    last = methods_text(chosen)[0][-1]
+    assert last == "The software was NormCT 0.1.0, Python 3.11.7, PyTorch 2.13.0 and ANTs (antspyx 0.6.3)."
+    chosen["preprocess"]["skullstrip"]["engine"] = "fsl"
+    assert "(antspyx 0.6.3) and FSL 6.0.7." in methods_text(chosen)[0][-1]
+    # a pure function: another computer's report differs only by what it is given
+    assert methods_text(chosen) == methods_text(copy.deepcopy(chosen))
+    assert "software" not in said(settings())
+
+
 @pytest.mark.parametrize(
     ("key", "value", "gained", "lost"),
     [
@@ -115,6 +189,10 @@ def test_every_key_of_calibration_registration_and_epochs_is_read():
         ("score.calibrated.components", 0, "", "principal components"),
         ("score.cross_fit", 5, "cross-fitted in 5 folds", "on whom no network was trained."),
         ("score.fusion", ["statistical_atlas", "denoising", "vae_kl"], "atlas, Denoising U-Net and VAE-KL.", ""),
+        ("train.vae_kl.kl_weight", 0.5, "β = 0.5 (VAE-KL) and 0.0001 (ceVAE,", "β = 0.0001."),
+        ("train.cevae.mixing", 0.25, "mixed this (weight 0.75) with", "(weight 0.5)"),
+        ("train.multitask.epsilon", 50, "against these with ε = 50.", "over the first epoch"),
+        ("train.methods", ["denoising"], "SD of 0.2 of the scaled intensities' range on a grid of 16 × 16", "Variational"),
         ("train.seeds", [0, 1, 2], "its SD over the networks of the different seeds", "one random seed"),
         ("train.methods", ["vae_dropout"], "of the VAE with dropout, the SD over 8 decodings", "KL-gradient"),
         ("train.methods", ["vae_variance"], "Of the VAE with variance", "multi-task head"),
@@ -160,7 +238,9 @@ def test_detection_study_claims_no_method_that_it_did_not_train():
 @pytest.mark.parametrize("configs", [(), ("detection.yaml",), ("extended.yaml",)], ids="+".join)
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_every_citation_has_its_reference(configs, synthetic):
-    text, references = methods_text(settings(*configs, synthetic=synthetic))
+    text, references = methods_text(
+        settings(*configs, synthetic=synthetic) | {"counts": COUNTS, "versions": VERSIONS}
+    )
     joined = "\n".join(text)
     cited = [int(n) for n in re.findall(r"\[(\d+)\]", joined)]
     assert list(dict.fromkeys(cited)) == list(range(1, len(references) + 1))  # in order of appearance

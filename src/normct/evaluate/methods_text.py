@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +12,7 @@ from normct.common.epochs import epochs_of
 from normct.common.registry import METHODS, STAGE1
 from normct.evaluate.froc import RATES
 from normct.evaluate.left_out import KNOTS
+from normct.evaluate.methods_parts import cohort_parts, kl_weights, labels, listed, software
 from normct.evaluate.references import CITED, REFERENCES
 from normct.evaluate.regions import HIT_IOU, SMALLEST_ML
 
@@ -38,7 +38,8 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
     Parameters
     ----------
     settings : dict
-        ``synthetic`` and the config's sections ``preprocess``, ``train``, ``score``, ``evaluate``.
+        ``synthetic`` and the config's sections ``preprocess``, ``train``, ``score``, ``evaluate``; where known,
+        ``counts`` (rows of ``cohort.csv``) and ``versions`` (:func:`normct.common.provenance.versions`).
     """
     train, score, ev = (settings[name] for name in ("train", "score", "evaluate"))
     scored = [m for m in METHODS if m in train["methods"]]
@@ -66,16 +67,20 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
         epochs=_epochs(train, trained),
         equal=_equal(train, scored),
         stage1=STAGE1 in trained,
-        heads=_labels(m for m in scored if METHODS[m].head),
-        kl_gradient=_labels(m for m in scored if m in KL_GRADIENT),
-        fused=_listed([_FUSED.get(name) or METHODS[name].label for name in score["fusion"]]),
+        fitted=trained,
+        betas=kl_weights(train, trained),
+        cohort=cohort_parts(settings.get("counts") or []),
+        software=software(settings.get("versions") or {}, settings["preprocess"]["skullstrip"]["engine"]),
+        heads=labels(m for m in scored if METHODS[m].head),
+        kl_gradient=labels(m for m in scored if m in KL_GRADIENT),
+        fused=listed([_FUSED.get(name) or METHODS[name].label for name in score["fusion"]]),
         exposed=EXPOSED,
-        specificities=_listed([f"{100 * s:g}" for s in ev["specificities"]]),
+        specificities=listed([f"{100 * s:g}" for s in ev["specificities"]]),
         first_specificity=f"{100 * ev['specificities'][0]:g}",
         knots=KNOTS,
         iou=HIT_IOU,
         region_ml=SMALLEST_ML,
-        rates=_listed([f"{rate:g}" for rate in RATES]),
+        rates=listed([f"{rate:g}" for rate in RATES]),
     )
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
     sources = [REFERENCES.get(key) or f"{METHODS[key].citation}." for key in cite.order]
@@ -84,15 +89,6 @@ def methods_text(settings: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 def _needs_stage1(methods: list[str]) -> bool:
     return any(METHODS[m].pretrained for m in methods)
-
-
-def _listed(names: Iterable[str]) -> str:
-    *first, last = list(names) or [""]
-    return " and ".join(filter(None, [", ".join(first), last]))
-
-
-def _labels(methods: Iterable[str]) -> str:
-    return _listed(METHODS[m].label for m in methods)
 
 
 def _epochs(train: dict[str, Any], methods: list[str]) -> str:
@@ -106,7 +102,7 @@ def _epochs(train: dict[str, Any], methods: list[str]) -> str:
         groups.setdefault(words, []).append(method)
     if len(groups) == 1:
         return next(iter(groups))
-    return _listed(f"{words} ({_labels(members)})" for words, members in groups.items())
+    return listed(f"{words} ({labels(members)})" for words, members in groups.items())
 
 
 def _equal(train: dict[str, Any], methods: list[str]) -> bool:

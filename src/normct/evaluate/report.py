@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from normct.common.cli import parser, run
 from normct.common.files import atomic
+from normct.common.provenance import versions
 from normct.evaluate.captions import FIGURES
 from normct.evaluate.content import RESEARCH_NOTE, sections
 from normct.evaluate.document import Section, markdown
@@ -82,8 +83,10 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--html", required=True)
     p.add_argument("--summary", required=True)
     args = p.parse_args(argv)
-    settings: dict[str, Any] = args.settings
     tables = {name: read_csv(Path(args.tables) / f"{name}.csv") for name in TABLES}
+    # for the methods text
+    found = {"counts": tables["cohort"].to_dict("records"), "versions": versions()}
+    settings: dict[str, Any] = args.settings | found
     parts = sections(tables, settings)
     title = settings["title"]
     with atomic(args.html) as part:
