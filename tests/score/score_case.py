@@ -124,6 +124,7 @@ def run_combine(root: Path, subject: str, settings: dict, out: Path) -> None:
         [str(root / f"score/raw/{subject}.npz"), str(root / f"preprocess/{subject}/quality.json"),
          str(out / "calibration.json"), "--pooled", str(root / f"score/pooled/{subject}.npz"),
          "--left-out", str(out / "left_out.npz"), "--row", row(subject), "--settings", json.dumps(settings),
+         "--healthy-slices", str(out / "healthy_slices.npz"),
          "--table", str(out / f"subjects/{subject}.parquet"),
          "--volumes", str(out / f"subjects/{subject}.json")]
     )  # fmt: skip
@@ -155,7 +156,8 @@ def run_calibrate(root: Path, calibrators: list[str], settings: dict, out: Path,
     voxel_thresholds.main([str(root / "score"), str(root / "preprocess"), voxels, *people, *chosen])
     calibrate.main(
         [str(root / "score"), str(out / "calibration.json"), "--voxels", voxels,
-         "--left-out", str(out / "left_out.npz"), "--patients", *calibrators, *people, *chosen, *more]
+         "--left-out", str(out / "left_out.npz"), "--healthy-slices", str(out / "healthy_slices.npz"),
+         "--patients", *calibrators, *people, *chosen, *more]
     )  # fmt: skip
 
 
@@ -193,5 +195,6 @@ def run_stage(root: Path) -> None:
          "--atlas-mask", str(root / "preprocess/atlas/atlas_mask.nii.gz"),
          "--statistical-atlas", str(score / "statistical_atlas.npz"),
          "--calibration", str(score / "calibration.json"), "--reference", str(score / "reference.npz"),
+         "--healthy-slices", str(score / "healthy_slices.npz"),
          "--settings", settings]
     )  # fmt: skip

@@ -30,6 +30,7 @@ def test_bundle_holds_all_that_inference_needs(scored):
         path = bundle_paths(folder).weights(method, seed)
         assert sha256(path) == sha256(scored / f"train/{method}/seed-{seed}/model.safetensors")
         assert load_model(path)[1]["method"] == method
+    assert sha256(bundle_paths(folder).healthy_slices) == sha256(scored / "score/healthy_slices.npz")
     assert sha256(bundle_paths(folder).reference) == sha256(scored / "score/reference.npz")
     assert read_json(bundle_paths(folder).calibration) == read_json(scored / "score/calibration.json")
 
@@ -76,7 +77,7 @@ def test_copy_is_named_by_content_and_repeatable(scored, tmp_path, capsys):
     assert verify_bundle(printed) == verify_bundle(source)
     assert copy_bundle(source, tmp_path) == tmp_path / printed
     verify_main([printed, str(tmp_path / "verified.json")])
-    assert read_json(tmp_path / "verified.json")["files"] == 6 + len(NETWORKS)
+    assert read_json(tmp_path / "verified.json")["files"] == 7 + len(NETWORKS)
 
 
 def test_copy_refuses_a_broken_source_and_overwrites_nothing(scored, tmp_path):

@@ -97,6 +97,7 @@ def test_other_lambda_needs_calibration_and_combination_only(scored, tmp_path):
     calibrators = [s for s, role in ROLES.items() if role == "calibrate"]
     arguments = [str(score), str(score / "calibration.json"), "--left-out", str(score / "left_out.npz")]
     arguments += ["--voxels", str(scored / "score/voxel_thresholds.json")]
+    arguments += ["--healthy-slices", str(score / "healthy_slices.npz")]
     people = ["--subjects", *calibrators, "--patients", *calibrators]
     calibrate.main([*arguments, *people, "--settings", json.dumps(settings)])
     run_combine(scored, "sub-x1", settings, score)
@@ -132,6 +133,9 @@ def test_export_has_usable_slices_only_and_stable_bytes(scored, tmp_path):
     expected = sum(int(table(scored, s)["usable"].sum()) for s in ("sub-c1", "sub-c2", "sub-x1"))
     assert len(frame) == expected
     assert set(frame["seed"]) == {"0", "1", "all", "n/a"}
+    ranked = frame.query("method == 'fused' and seed == 'all' and participant_id == 'sub-x1'")
+    assert set(ranked["n_healthy"]) == {2} and set(ranked["percentile"]) <= {"0", "33", "66"}
+    assert (ranked["uncertainty"].astype(float) >= 0).all() and set(ranked["uncertainty_of"]) == {"seeds"}
     held_out = [s for s, role in ROLES.items() if role != "train"]
     export.export(scored / "score/subjects", held_out, tmp_path / "s.csv.gz", tmp_path / "v.csv")
     assert (tmp_path / "s.csv.gz").read_bytes() == first

@@ -29,7 +29,8 @@ def site(scored, tmp_path_factory):
     run_calibrate(scored, own, SCORE | {"voxel_fpr": 0.05}, out, "--preprocess", preprocess)
     recalibrate.main(
         [str(scored / "score/bundle"), str(out / "bundle"), "--calibration", str(out / "calibration.json"),
-         "--reference", str(out / "reference.npz"), "--site", "Köln west"]
+         "--reference", str(out / "reference.npz"), "--healthy-slices", str(out / "healthy_slices.npz"),
+         "--site", "Köln west"]
     )  # fmt: skip
     return out
 
@@ -41,7 +42,7 @@ def test_networks_are_the_parents_and_numbers_the_sites(scored, site):
     assert manifest["name"] == "tiny-K_ln_west"
     assert manifest["parent"] == {"name": "tiny", "checksum": sha256(parent / "bundle.json")}
     assert bundle_checksum(new) != bundle_checksum(parent)
-    renewed = {"calibration.json", "reference.npz", "model_card.md"}
+    renewed = {"calibration.json", "reference.npz", "healthy_slices.npz", "model_card.md"}
     assert set(manifest["files"]) == set(old["files"])
     for name in manifest["files"]:
         assert (manifest["files"][name] == old["files"][name]) == (name not in renewed), name
@@ -68,6 +69,7 @@ def test_one_scan_is_refused(scored, site, tmp_path):
             tmp_path / "bundle",
             calibration=tmp_path / "calibration.json",
             reference=site / "reference.npz",
+            healthy_slices=site / "healthy_slices.npz",
             site="x",
         )
     assert not (tmp_path / "bundle").exists()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import pandas as pd
 import pytest
 
 from normct.common.bundle import read_manifest
@@ -126,6 +127,12 @@ def test_bundle_mode_scores_a_new_scan_as_fresh_mode_did(finished):
     assert "score_verify_bundle" in said
     assert "score_calibrate" not in said
     assert "score_atlas" not in said
+    slices, fresh = (
+        pd.read_parquet(folder / path).drop(columns=["participant_id", "split", "role", "patient"])
+        for path in ("new/score/subjects/sub-new.parquet", "R/score/subjects/sub-x1.parquet")
+    )
+    pd.testing.assert_frame_equal(slices, fresh)  # percentiles of slices too
+    assert set(slices.query("method == 'fused' and usable")["n_healthy"]) == {2}
     theirs = read_json(folder / "R/score/subjects/sub-x1.json")["volumes"]
     assert read_json(folder / "new/score/subjects/sub-new.json")["volumes"] == theirs
     assert len((folder / "new/score/volumes.csv").read_text().splitlines()) == 1 + len(theirs)
@@ -145,7 +152,8 @@ def test_recalibration_makes_a_bundle_that_scores(finished):
     manifest, old = read_manifest(folder / "site/score/bundle"), read_manifest(parent)
     assert manifest["name"] == "tiny-march"
     same = {n for n in old["files"] if manifest["files"][n] == old["files"][n]}
-    assert set(old["files"]) - same == {"calibration.json", "reference.npz", "model_card.md"}
+    renewed = {"calibration.json", "reference.npz", "healthy_slices.npz", "model_card.md"}
+    assert set(old["files"]) - same == renewed
     calibration = read_json(folder / "site/score/calibration.json")
     assert calibration["n_healthy"] == 2
     assert calibration["healthy"] != read_json(folder / "R/score/calibration.json")["healthy"]

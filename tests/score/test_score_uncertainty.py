@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from normct.models import Autoencoder
-from normct.score.combine import uncertainties
 from normct.score.files import Raw
 from normct.score.kl_gradient import kl_gradient
-from normct.score.scores import VolumeScore
+from normct.score.scores import SliceScore, VolumeScore
+from normct.score.uncertainty import uncertainties, uncertainty_columns
 
 
 def test_kl_gradient_against_finite_differences():
@@ -49,3 +49,26 @@ def test_uncertainty_of_seeds_and_of_dropout():
         ("fused", "fused", "all"): (pytest.approx(2**0.5), "seeds"),
         ("vae_dropout", "thesis", "0"): (1.5, "dropout"),
     }
+
+
+def test_uncertainty_of_slices():
+    raw = Raw(
+        "sub-a",
+        "test",
+        {
+            "z": np.arange(3),
+            "usable": np.array([True, True, False]),
+            "vae_dropout/0/uncertainty": np.array([1.0, 2.0, 9.0], np.float32),
+        },
+    )
+    seeds = (("0", [1.0, 2.0, 9.0]), ("1", [3.0, 2.0, 1.0]), ("all", [2.0, 2.0, 5.0]))
+    scores = [SliceScore("fused", "fused", seed, np.array(values)) for seed, values in seeds]
+    scores += [SliceScore(m, "thesis", "0", np.zeros(3)) for m in ("vae_dropout", "vae_kl")]
+    found = uncertainty_columns(raw, scores)
+    nothing = [np.nan] * 3
+    expected = [*nothing, *nothing, 2**0.5, 0, np.nan, 1, 2, np.nan, *nothing]
+    np.testing.assert_allclose(found["uncertainty"], expected)
+    words = ["", "", "", "", "", "", "seeds", "seeds", "", "dropout", "dropout", "", "", "", ""]
+    assert found["uncertainty_of"].tolist() == words
+    alone = uncertainty_columns(raw, [scores[0]])  # one seed: nothing to say
+    assert np.isnan(alone["uncertainty"]).all() and set(alone["uncertainty_of"]) == {""}

@@ -70,8 +70,11 @@ def test_frozen_weights_and_new_scales_only(site):
     assert "--own sub-1" in done.stdout  # a scan that sets the scales is scored without itself
     assert "--role calibrate" in done.stdout
 
-    scoring = site.snakemake("score_new", "--dry-run", "--config", "new=our own.tsv", "bundle=b")
+    scoring = site.snakemake("score_new", "--dry-run", "-p", "--config", "new=our own.tsv", "bundle=b")
     counts = rules(scoring.stdout)
+    # a bundle of before healthy slices were kept still scores; a new one carries them
+    assert counts["score_combine"] == 2 and "--healthy-slices" not in scoring.stdout
+    assert "--healthy-slices out/recalibrated/our_own/score/healthy_slices.npz --site" in done.stdout
     assert counts["score_drift"] == 1
     assert not {"score_reference", "score_thresholds", "score_calibrate", "score_recalibrate"} & set(counts)
     assert "out/new/our_own/score/drift.html" in scoring.stdout

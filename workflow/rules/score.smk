@@ -20,6 +20,12 @@ STATISTICAL_ATLAS = str(FROZEN.statistical_atlas) if BUNDLE else f"{ROOT}/score/
 REFERENCE = str(FROZEN.reference) if CALIBRATED_ELSEWHERE else f"{ROOT}/score/reference.npz"
 REFERENCE_SUMS = f"{ROOT}/score/reference_sums.npz"
 CALIBRATION = str(FROZEN.calibration) if CALIBRATED_ELSEWHERE else f"{ROOT}/score/calibration.json"
+# a bundle made before healthy slices were kept has none: its slices have no percentile, and the scan's record says so
+HEALTHY_SLICES = f"{ROOT}/score/healthy_slices.npz"
+if CALIBRATED_ELSEWHERE:
+    HEALTHY_SLICES = str(FROZEN.healthy_slices)
+    if FROZEN.healthy_slices.name not in read_manifest(BUNDLE)["files"]:
+        HEALTHY_SLICES = ""
 # what thresholds maps reads this alone: lambda and pooling rewrite the calibration, which carries the same keys
 VOXEL_THRESHOLDS = CALIBRATION if CALIBRATED_ELSEWHERE else f"{ROOT}/score/voxel_thresholds.json"
 
@@ -169,6 +175,7 @@ rule score_combine:
         left_out=[] if CALIBRATED_ELSEWHERE else f"{ROOT}/score/left_out.npz",
         quality=f"{ROOT}/preprocess/{{subject}}/quality.json",
         calibration=CALIBRATION,
+        healthy_slices=HEALTHY_SLICES or [],
     output:
         table=f"{ROOT}/score/subjects/{{subject}}.parquet",
         volumes=f"{ROOT}/score/subjects/{{subject}}.json",
@@ -190,10 +197,12 @@ rule score_combine:
             {k: SCORE_CONFIG["score"][k] for k in ("lambda", "head")} | {"calibrated": POOL_SETTINGS}
         ),
         left_out="" if CALIBRATED_ELSEWHERE else f"--left-out {ROOT}/score/left_out.npz",
+        healthy_slices=f"--healthy-slices {shlex.quote(HEALTHY_SLICES)}" if HEALTHY_SLICES else "",
         code=code("normct.score.combine"),
     shell:
         "python -m normct.score.combine {input.raw:q} {input.quality:q} {input.calibration:q} --row {params.row:q}"
-        " --pooled {input.pooled:q} {params.left_out} --settings {params.settings:q} --table {output.table:q} --volumes {output.volumes:q} > {log:q} 2>&1"
+        " --pooled {input.pooled:q} {params.left_out} {params.healthy_slices} --settings {params.settings:q}"
+        " --table {output.table:q} --volumes {output.volumes:q} > {log:q} 2>&1"
 
 
 rule score_export:

@@ -65,6 +65,7 @@ if RECALIBRATE:
             verified=f"{ROOT}/score/bundle_verified.json",
             calibration=CALIBRATION,
             reference=REFERENCE,
+            healthy_slices=HEALTHY_SLICES,
         output:
             f"{ROOT}/score/bundle/bundle.json",
         log:
@@ -80,7 +81,7 @@ if RECALIBRATE:
             code=code("normct.score.recalibrate"),
         shell:
             "python -m normct.score.recalibrate {params.parent:q} {params.folder:q} --calibration {input.calibration:q}"
-            " --reference {input.reference:q} --site {params.site:q} > {log:q} 2>&1"
+            " --reference {input.reference:q} --healthy-slices {input.healthy_slices:q} --site {params.site:q} > {log:q} 2>&1"
 
 
 if not BUNDLE:
@@ -95,6 +96,7 @@ if not BUNDLE:
             statistical_atlas=STATISTICAL_ATLAS,
             calibration=CALIBRATION,
             reference=REFERENCE,
+            healthy_slices=HEALTHY_SLICES,
             # the card says what the model reached
             evaluation=[f"{ROOT}/evaluate/{name}.csv" for name in CARD_TABLES],
         output:
@@ -122,4 +124,4 @@ if not BUNDLE:
             "python -m normct.score.bundle {params.folder:q} {params.networks} --atlas {input.atlas:q}"
             " --atlas-mask {input.atlas_mask:q} {params.mean_brain} --statistical-atlas {input.statistical_atlas:q}"
             " --calibration {input.calibration:q} --reference {input.reference:q}"
-            " --evaluation {params.evaluation:q} --settings {params.settings:q} > {log:q} 2>&1"
+            " --healthy-slices {input.healthy_slices:q} --evaluation {params.evaluation:q} --settings {params.settings:q} > {log:q} 2>&1"

@@ -77,6 +77,7 @@ rule score_calibrate:
     output:
         calibration=f"{ROOT}/score/calibration.json",
         left_out=f"{ROOT}/score/left_out.npz",
+        healthy_slices=HEALTHY_SLICES,
     log:
         f"{ROOT}/logs/score/calibrate.log",
     threads: 1
@@ -96,6 +97,6 @@ rule score_calibrate:
         code=code("normct.score.calibrate"),
     shell:
         "python -m normct.score.calibrate {params.folder:q} {output.calibration:q} --left-out {output.left_out:q}"
-        " --voxels {input.voxels:q}"
+        " --voxels {input.voxels:q} --healthy-slices {output.healthy_slices:q}"
         " --subjects {params.subjects} --patients {params.patients}"
         " --preprocess {params.preprocess:q} --settings {params.settings:q} > {log:q} 2>&1"

@@ -122,6 +122,11 @@ class BundlePaths:
         """Alpha, thresholds, healthy distributions."""
         return self.folder / "calibration.json"
 
+    @property
+    def healthy_slices(self) -> Path:
+        """Slice scores of healthy patients by level, sorted; bundles made before they were kept have none."""
+        return self.folder / "healthy_slices.npz"
+
     def weights(self, method: str, seed: int | str) -> Path:
         """Weights of one trained network."""
         return self.folder / "weights" / f"{method}__seed-{seed}.safetensors"

@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--statistical-atlas", type=Path, required=True)
     arguments.add_argument("--calibration", type=Path, required=True)
     arguments.add_argument("--reference", type=Path, required=True)
+    arguments.add_argument("--healthy-slices", type=Path, required=True)
     arguments.add_argument("--evaluation", type=Path, help="folder of the evaluation's tables, for the card")
     arguments.add_argument(
         "--settings", type=json.loads, required=True, help="config sections, synthetic, stop (scans)"
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         str(inside.statistical_atlas.relative_to(root)): args.statistical_atlas,
         str(inside.calibration.relative_to(root)): args.calibration,
         str(inside.reference.relative_to(root)): args.reference,
+        str(inside.healthy_slices.relative_to(root)): args.healthy_slices,
     }
     if args.mean_brain:
         places = (inside.mean_brain, inside.mean_brain_mask)

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normct.common.cli import parser, run
 from normct.common.errors import NormctError
 from normct.common.files import read_json, write_json
 from normct.score.calibrate_z import add_calibrated
-from normct.score.calibrated import CalibratedSettings, write_left_out
+from normct.score.calibrated import CalibratedSettings, Positions, calibrated_scores, write_left_out
 from normct.score.files import Raw, read_raw
-from normct.score.files_calibrated import read_pooled
+from normct.score.files_calibrated import Key, read_pooled
 from normct.score.leaks import refuse_leaks
-from normct.score.scores import Settings, slice_scores, volume_scores
+from normct.score.scores import Settings, SliceScore, slice_scores, volume_scores
+from normct.score.slice_reference import Levels, by_patient, own_slices, write_healthy_slices
 from normct.score.thesis import head_score, spread_alpha
 
 log = logging.getLogger(__name__)
@@ -126,6 +128,40 @@ def quality_measures(records: Iterable[dict[str, Any]]) -> dict[str, list[float]
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 
+def healthy_slices(
+    raws: list[Raw],
+    pooled: list[dict[Key, NDArray[np.float32]]],
+    patients: list[str],
+    others: Mapping[str, Positions],
+    alpha: Mapping[str, Mapping[str, float]],
+    settings: tuple[Settings, CalibratedSettings],
+) -> dict[str, Levels]:
+    """Return each calibration patient's slice scores by level, calibrated ones without the patient itself.
+
+    Parameters
+    ----------
+    raws, pooled, patients : sequences
+        Of the calibration scans, in one order.
+    others : mapping
+        From :func:`normct.score.calibrate_z.add_calibrated`.
+    alpha : mapping
+        Of the calibration.
+    settings : tuple
+    """
+    plain, chosen = settings
+
+    def scores(raw: Raw, values: dict[Key, NDArray[np.float32]]) -> list[SliceScore]:
+        made = slice_scores(raw, alpha, plain)
+        positions = others.get(raw.participant_id, {})
+        return made + calibrated_scores(values, raw.arrays["usable"], positions, chosen)[0]
+
+    scans = zip(raws, pooled, patients, strict=True)
+    return by_patient(
+        ((p, raw.arrays["usable"], scores(raw, values)) for raw, values, p in scans if not raw.set_aside),
+        chosen.position_mm,
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     arguments = parser(__doc__, "normct.score.calibrate")
@@ -133,6 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("out", type=Path, help="calibration.json")
     arguments.add_argument("--voxels", type=Path, required=True, help="voxel_thresholds.json")
     arguments.add_argument("--left-out", type=Path, required=True, help="left_out.npz, stays here")
+    arguments.add_argument("--healthy-slices", type=Path, required=True, help="healthy_slices.npz")
     arguments.add_argument("--subjects", nargs="*", default=[], help="participant IDs of calibration scans")
     arguments.add_argument("--patients", nargs="*", default=[], help="the patient of each")
     arguments.add_argument(
@@ -144,8 +181,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--preprocess", type=Path, help="folder with <subject>/quality.json")
     args = arguments.parse_args(argv)
     raws = [read_raw(args.score / "raw" / f"{subject}.npz") for subject in args.subjects]
-    result = calibrate(raws, Settings.of(args.settings), args.settings.get("cross_fit", 0))
-    chosen = CalibratedSettings.of(args.settings)
+    plain, chosen = Settings.of(args.settings), CalibratedSettings.of(args.settings)
+    result = calibrate(raws, plain, args.settings.get("cross_fit", 0))
     pooled = [
         read_pooled(args.score / "pooled" / f"{subject}.npz", chosen.pool_share) for subject in args.subjects
     ]
@@ -155,7 +192,12 @@ def main(argv: list[str] | None = None) -> None:
         result["quality"] = quality_measures(records)
     if result["warning"]:
         log.warning(result["warning"])
-    write_left_out(args.left_out, others)
+    levels = healthy_slices(raws, pooled, args.patients, others, result["alpha"], (plain, chosen))
+    # a cross-fitted training scan has no scores of its own
+    scored = [raw.participant_id for raw in raws if raw.role != "train"]
+    of = {s: p for s, p in zip(args.subjects, args.patients, strict=True) if s in scored}
+    write_healthy_slices(args.healthy_slices, levels)
+    write_left_out(args.left_out, others, own_slices(of, levels))
     write_json(args.out, with_voxels(result, read_json(args.voxels)))
 
 

@@ -75,15 +75,18 @@ def left_out(scans: Mapping[str, Healthy], settings: CalibratedSettings) -> dict
     }
 
 
-def write_left_out(path: str | Path, positions: Mapping[str, Positions]) -> None:
-    """Write the statistics that calibration scans themselves are scored with."""
+def write_left_out(
+    path: str | Path, positions: Mapping[str, Positions], slices: Mapping[str, NDArray] | None = None
+) -> None:
+    """Write the statistics that calibration scans themselves are scored with, and their slices' own levels."""
     save(
         path,
         {
             f"{subject}/{method}/{seed}": values.astype(np.float32)
             for subject, found in positions.items()
             for (method, seed), values in found.items()
-        },
+        }
+        | dict(slices or {}),
     )
 
 

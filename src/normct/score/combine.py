@@ -23,20 +23,33 @@ from normct.score.files import Raw, read_raw
 from normct.score.files_calibrated import read_pooled
 from normct.score.percentile import standing
 from normct.score.scores import (
-    ENSEMBLE,
-    NO_SEED,
     Settings,
     SliceScore,
     VolumeScore,
     slice_scores,
     volume_scores,
 )
+from normct.score.slice_reference import (
+    NO_REFERENCE,
+    Levels,
+    read_healthy_slices,
+    read_own_slices,
+    standings,
+)
+from normct.score.uncertainty import uncertainties, uncertainty_columns
 
 log = logging.getLogger(__name__)
 ROW = ("group", "pathology", "split", "role", "patient")
 NUMBERS = {
     "z": "int16",
     "value": "float64",
+    "rank": "int32",
+    "n_healthy": "int32",
+    "percentile": "float64",
+    "percentile_low": "float64",
+    "percentile_high": "float64",
+    "higher_than_all": "bool",
+    "uncertainty": "float64",
     "brain_pixels": "int32",
     "lesion_pixels": "int32",
     "usable": "bool",
@@ -48,6 +61,14 @@ COLUMNS = (
     "score",
     "seed",
     "value",
+    "rank",
+    "n_healthy",
+    "percentile",
+    "percentile_low",
+    "percentile_high",
+    "higher_than_all",
+    "uncertainty",
+    "uncertainty_of",
     "brain_pixels",
     "lesion_pixels",
     "usable",
@@ -55,7 +76,9 @@ COLUMNS = (
 )
 
 
-def slice_table(raw: Raw, row: dict[str, str], scores: list[SliceScore]) -> pd.DataFrame:
+def slice_table(
+    raw: Raw, row: dict[str, str], scores: list[SliceScore], healthy: Levels, own: Levels
+) -> pd.DataFrame:
     """Return one row a slice, method, score and seed.
 
     Parameters
@@ -65,6 +88,8 @@ def slice_table(raw: Raw, row: dict[str, str], scores: list[SliceScore]) -> pd.D
     row : dict
         ``group, pathology, split, role, patient`` of the scan, ``n/a`` for what is missing.
     scores : list of SliceScore
+    healthy, own : dict
+        Scores of the healthy patients by level, and of the scan's own patient where it is one of them.
 
     Returns
     -------
@@ -79,6 +104,9 @@ def slice_table(raw: Raw, row: dict[str, str], scores: list[SliceScore]) -> pd.D
         "seed": np.repeat([s.seed for s in scores], depth) if scores else [],
         "value": np.concatenate([s.per_slice for s in scores]) if scores else [],
     }
+    if scores:
+        usable = raw.arrays["usable"]
+        data |= standings(scores, usable, healthy, own) | uncertainty_columns(raw, scores)
     data |= {
         name: np.tile(raw.arrays[name], repeats) for name in ("z", "brain_pixels", "lesion_pixels", "usable")
     }
@@ -86,31 +114,13 @@ def slice_table(raw: Raw, row: dict[str, str], scores: list[SliceScore]) -> pd.D
     return table.astype({name: NUMBERS.get(name, "str") for name in COLUMNS})
 
 
-def uncertainties(raw: Raw, scores: list[VolumeScore]) -> dict[tuple[str, str, str], tuple[float, str]]:
-    """Return how unsure a scan's scores are, and what says so, by method, score and seed.
-
-    ``seeds``: SD over the networks of different seeds, of their mean's score (seed ``all``). ``dropout``: SD
-    over decodings with channels dropped, mean over the brain and the usable slices. None for one network
-    without dropout.
-    """
-    found: dict[tuple[str, str, str], tuple[float, str]] = {}
-    members: dict[tuple[str, str], list[float]] = {}
-    for v in scores:
-        if v.seed not in {ENSEMBLE, NO_SEED}:
-            members.setdefault((v.method, v.score), []).append(v.value)
-            spread = raw.arrays.get(f"{v.method}/{v.seed}/uncertainty")
-            if spread is not None:
-                found[v.method, v.score, v.seed] = float(spread[raw.arrays["usable"]].mean()), "dropout"
-    for (method, score), values in members.items():
-        if len(values) > 1:
-            found[method, score, ENSEMBLE] = float(np.std(values, ddof=1)), "seeds"
-    return found
-
-
 def volume_record(
-    raw: Raw, verdict: str, calibration: dict[str, Any], scores: list[VolumeScore]
+    raw: Raw, verdict: str, calibration: dict[str, Any], scores: list[VolumeScore], ranked: bool = True
 ) -> dict[str, Any]:
-    """Return the content of ``<subject>.json``: volume scores, each with place among healthy scans and spread."""
+    """Return the content of ``<subject>.json``: volume scores, each with place among healthy scans and spread.
+
+    Without ``ranked`` it says why slices have no place among healthy ones.
+    """
     volumes, unsure = [], uncertainties(raw, scores)
     for v in scores:
         healthy = calibration["healthy"].get(v.method, {}).get(v.score, {}).get(v.seed, [])
@@ -126,6 +136,7 @@ def volume_record(
         "thresholds": calibration["thresholds"],
         "seed_thresholds": calibration["seed_thresholds"],
         "calibrated_thresholds": calibration["calibrated"]["thresholds"],
+        "slice_percentiles": None if ranked else NO_REFERENCE,
         "warning": calibration["warning"],
     }
 
@@ -142,6 +153,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--volumes", type=Path, required=True, help="<subject>.json")
     arguments.add_argument("--pooled", type=Path, required=True, help="pooled/<subject>.npz")
     arguments.add_argument("--left-out", type=Path, help="left_out.npz, where calibration scans are scored")
+    arguments.add_argument(
+        "--healthy-slices", type=Path, help="healthy_slices.npz; an older bundle has none, and says so"
+    )
     args = arguments.parse_args(argv)
     raw, calibration = read_raw(args.raw), read_json(args.calibration)
     settings, chosen = Settings.of(args.settings), CalibratedSettings.of(args.settings)
@@ -158,11 +172,19 @@ def main(argv: list[str] | None = None) -> None:
     positions = own or positions_from_record(calibration["calibrated"]["positions"])
     pooled = read_pooled(args.pooled, chosen.pool_share)
     more = calibrated_scores(pooled, raw.arrays["usable"], positions, chosen)
-    table = slice_table(raw, args.row, slices + more[0])
+    slices += more[0]
+    healthy: Levels = {}
+    if args.healthy_slices:
+        healthy = read_healthy_slices(args.healthy_slices, [(s.method, s.score, s.seed) for s in slices])
+    else:
+        log.warning(NO_REFERENCE)
+    own_levels = read_own_slices(args.left_out, raw.participant_id) if args.left_out else {}
+    table = slice_table(raw, args.row, slices, healthy, own_levels)
     with atomic(args.table) as part:
         table.to_parquet(part, index=False, compression="zstd")
     verdict = read_json(args.quality)["verdict"]
-    write_json(args.volumes, volume_record(raw, verdict, calibration, volumes + more[1]))
+    record = volume_record(raw, verdict, calibration, volumes + more[1], bool(args.healthy_slices))
+    write_json(args.volumes, record)
     log.info("%s: %d rows", raw.participant_id, len(table))
 
 

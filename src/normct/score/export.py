@@ -15,8 +15,9 @@ from normct.common.cli import parser, run
 from normct.common.files import atomic, read_json
 
 log = logging.getLogger(__name__)
-SLICES = ("participant_id", "z", "method", "score", "seed", "value", "brain_pixels", "lesion_pixels", "group",
-          "pathology", "split")  # fmt: skip
+SLICES = ("participant_id", "z", "method", "score", "seed", "value", "rank", "n_healthy", "percentile",
+          "percentile_low", "percentile_high", "higher_than_all", "uncertainty", "uncertainty_of", "brain_pixels",
+          "lesion_pixels", "group", "pathology", "split")  # fmt: skip
 VOLUMES = ("participant_id", "method", "score", "seed", "value", "rank", "n_healthy", "percentile",
            "percentile_low", "percentile_high", "higher_than_all", "uncertainty", "uncertainty_of", "group",
            "pathology", "split")  # fmt: skip

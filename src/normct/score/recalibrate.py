@@ -1,7 +1,7 @@
 """Make a frozen model a site's own: the same networks, with scales, thresholds and percentiles of its healthy scans.
 
 Nothing is trained, and the parent bundle is not changed. Networks, atlas and statistical atlas are its files,
-byte for byte; ``reference.npz`` and ``calibration.json`` are new, and so is the model card.
+byte for byte; ``reference.npz``, ``calibration.json`` and ``healthy_slices.npz`` are new, and so is the model card.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from normct.common.provenance import git_commit, versions
 from normct.score.model_card import model_card
 
 log = logging.getLogger(__name__)
-RENEWED = ("calibration.json", "reference.npz")
+RENEWED = ("calibration.json", "reference.npz", "healthy_slices.npz")
 FEWEST = 2
 
 
@@ -31,7 +31,9 @@ def recalibrated_name(parent: str, site: str) -> str:
     return f"{parent}-{re.sub('[^A-Za-z0-9_.-]+', '_', site).strip('_.-') or 'site'}"
 
 
-def recalibrate(parent: Path, out: Path, *, calibration: Path, reference: Path, site: str) -> str:
+def recalibrate(
+    parent: Path, out: Path, *, calibration: Path, reference: Path, healthy_slices: Path, site: str
+) -> str:
     """Write the new bundle and return its name.
 
     Parameters
@@ -40,8 +42,8 @@ def recalibrate(parent: Path, out: Path, *, calibration: Path, reference: Path, 
         The frozen bundle.
     out : Path
         Folder of the new one.
-    calibration, reference : Path
-        ``calibration.json`` and ``reference.npz`` of the site's healthy scans, made with the parent's networks.
+    calibration, reference, healthy_slices : Path
+        Of the site's healthy scans, made with the parent's networks.
     site : str
         Last part of the new name.
 
@@ -62,7 +64,7 @@ def recalibrate(parent: Path, out: Path, *, calibration: Path, reference: Path, 
     name = recalibrated_name(manifest["name"], site)
     origin = {"name": manifest["name"], "checksum": sha256(parent / "bundle.json")}
     files = {n: parent / n for n in manifest["files"] if n not in (*RENEWED, "model_card.md")}
-    files |= {"calibration.json": calibration, "reference.npz": reference}
+    files |= dict(zip(RENEWED, (calibration, reference, healthy_slices), strict=True))
     training = manifest["training"] | {"calibrate": made["n_healthy"]}
     with np.load(parent / "statistical_atlas.npz", allow_pickle=False) as content:
         about = json.loads(str(content["trained_on"]))
@@ -91,10 +93,16 @@ def main(argv: list[str] | None = None) -> None:
         "--calibration", type=Path, required=True, help="calibration.json of the site's scans"
     )
     arguments.add_argument("--reference", type=Path, required=True, help="reference.npz of the site's scans")
+    arguments.add_argument("--healthy-slices", type=Path, required=True, help="healthy_slices.npz of them")
     arguments.add_argument("--site", required=True, help="last part of the new bundle's name")
     args = arguments.parse_args(argv)
     name = recalibrate(
-        args.parent, args.out, calibration=args.calibration, reference=args.reference, site=args.site
+        args.parent,
+        args.out,
+        calibration=args.calibration,
+        reference=args.reference,
+        healthy_slices=args.healthy_slices,
+        site=args.site,
     )
     warning = read_json(args.calibration)["warning"]
     if warning:
