@@ -44,8 +44,8 @@ def run_all(root: Path, synthetic: bool = True, title: str = "Test cohort") -> P
     detection.main([*common, *calibration, "--settings", json.dumps(SETTINGS), "--out", str(out)])
     maps = ["--preprocess", str(root / "preprocess"), "--maps", str(root / "score/maps")]
     maps += ["--z-maps", str(root / "score/calibrated")]
-    segmentation.main([*common, *maps, *calibration, "--out", str(out)])
     settings = ["--settings", json.dumps(SETTINGS)]
+    segmentation.main([*common, *maps, *calibration, *settings, "--out", str(out)])
     froc.main([*common, *maps, *calibration, *settings, "--out", str(out)])
     strata.main([*common, *calibration, *settings, "--out", str(out)])
     confound.main([*common, *calibration, *settings, "--out", str(out)])

@@ -97,8 +97,8 @@ FIRST: list[tuple[str, set[str]]] = [
     (
         "evaluate.*",
         {
-            f"evaluate_{name}"
-            for name in ["detection", "strata", "froc", "confound", "ablation", "uncertainty", "figures"]
+            *{f"evaluate_{name}" for name in ["detection", "strata", "segmentation", "froc"]},
+            *{f"evaluate_{name}" for name in ["confound", "ablation", "uncertainty", "figures"]},
         },
     ),
     ("handoff.method", {"handoff_patient", "handoff_index"}),

@@ -136,12 +136,13 @@ rule evaluate_segmentation:
         preprocess=f"{ROOT}/preprocess",
         maps=f"{ROOT}/score/maps",
         z_maps=f"{ROOT}/score/calibrated",
+        settings=json.dumps({k: config["evaluate"][k] for k in ("bootstrap", "seed")}),
         out=f"{ROOT}/evaluate",
         code=code("normct.evaluate.segmentation"),
     shell:
         "python -m normct.evaluate.segmentation --collected {params.collected:q}"
         " --preprocess {params.preprocess:q} --maps {params.maps:q} --z-maps {params.z_maps:q} --calibration {input.calibration:q}"
-        " --threads {threads} --out {params.out:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --threads {threads} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate_froc:

@@ -11,7 +11,6 @@ Writes ``segmentation.csv`` (per seed), ``segmentation_summary.csv`` (over seeds
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +35,6 @@ from normct.evaluate.tables import write_tables
 
 log = logging.getLogger(__name__)
 
-DRAWS = {"bootstrap": 2000, "seed": 0}
-"""Draws of the intervals where a command line names none: those of the shipped configuration."""
 Thresholds = dict[tuple[str, str, str], float | None]
 """Calibrated threshold of a method, kind of map (``residual``, ``calibrated``) and seed."""
 
@@ -222,10 +219,8 @@ def map_thresholds(calibration: dict[str, Any]) -> Thresholds:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    p = command_line(
-        __doc__, "normct.evaluate.segmentation", "collected", "preprocess", "maps", "z-maps", "calibration"
-    )
-    p.add_argument("--settings", type=json.loads, default=DRAWS, help="JSON: bootstrap, seed")
+    words = ("collected", "preprocess", "maps", "z-maps", "calibration")
+    p = command_line(__doc__, "normct.evaluate.segmentation", *words, settings="bootstrap, seed")
     p.add_argument("--threads", type=int, default=1)
     args = p.parse_args(argv)
     calibration = read_json(args.calibration)
