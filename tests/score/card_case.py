@@ -54,6 +54,7 @@ def tables() -> dict[str, list[dict[str, Any]]]:
     found = {"map": "calibrated", "n_scans": 14, "n_healthy": 40, "method": "fused"}
     point = {"target_specificity": 0.9, "n_calibrate": 24, "n_abnormal": 20, "n_healthy": 40}
     point |= {"method": "fused", "score": "fused", "reason": ""}
+    point |= {"n_healthy_patients": 30}
     return {
         "detection_summary": [
             FUSED | {"protocol": "slice_healthy", "n_pos": 900, "n_neg": 6035} | area(0.84, 0.8, 0.88),

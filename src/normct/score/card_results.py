@@ -82,8 +82,8 @@ def _points(found: Shown) -> list[_Point]:
 
 
 def _share(value: float | None, row: Row, of: str) -> str:
-    """Return a share of scans with its exact interval."""
-    n = number(row, of)
+    """Return a share of scans with its exact interval, patients as their number as the report has it."""
+    n = number(row, f"{of}_patients") or number(row, of)
     if value is None or not n:
         return "–"
     low, high = exact_interval(value * n, int(n))
