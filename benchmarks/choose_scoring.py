@@ -124,13 +124,21 @@ class Study:
             usual[name] = statistics(sums, chosen)
         return Others(usual)
 
-    def maps(self, store: SliceStore) -> dict[str, NDArray[np.float16]]:
-        """Return the maps of a scan by atlas and network, as inference makes them."""
-        _, residual = score_network(self.module, store, None, 0)
-        return {
-            self.names[0]: atlas_z(store, self.atlas)[store.mask].astype(np.float16),
-            self.names[1]: residual,
+    def maps(
+        self, store: SliceStore, changed: NDArray[np.bool_], healthy: Mapping[str, NDArray[np.float16]]
+    ) -> dict[str, NDArray[np.float16]]:
+        """Return the maps of a scan as inference makes them; slices that did not change (155,) keep those they had."""
+        atlas, network = self.names
+        # a network sees one slice at a time
+        _, residual = score_network(
+            self.module, replace(store, mask=store.mask & changed[:, None, None]), None, 0
+        )
+        maps = {
+            atlas: atlas_z(store, self.atlas)[store.mask].astype(np.float16),
+            network: healthy[network].copy(),
         }
+        maps[network][changed[np.nonzero(store.mask)[0]]] = residual
+        return maps
 
     def pooled(self, store: SliceStore, maps: dict[str, NDArray[np.float16]], others: Others) -> Pooled:
         """Return the pooled values of each map and of their fusion, without components and with."""
@@ -152,7 +160,8 @@ class Study:
         names = list(self.scans)
         place = names.index(subject)
         donor = self.slices(names[(place + 1) % len(names)])
-        untouched = self.pooled(store, self.healthy_maps(subject), others)
+        healthy = self.healthy_maps(subject)
+        untouched = self.pooled(store, healthy, others)
         found = [Version(patient, "healthy", untouched, store.usable, store.usable)]
         for number in range(repeats):
             kind = KINDS[number % len(KINDS)]
@@ -161,9 +170,9 @@ class Study:
             given = (donor.image, donor.mask) if (place + number) % 2 else None
             made = add_anomaly(store.image, store.mask, kind, rng, given)
             touched = replace(store, image=made.image)
-            counted = made.mask.any(axis=(1, 2)) & store.usable
-            pooled = self.pooled(touched, self.maps(touched), others)
-            found.append(Version(patient, kind, pooled, counted, store.usable))
+            changed = made.mask.any(axis=(1, 2))
+            pooled = self.pooled(touched, self.maps(touched, changed, healthy), others)
+            found.append(Version(patient, kind, pooled, changed & store.usable, store.usable))
             print(f"{subject}: {kind}, {made.volume_ml:.2f} mL, strength {made.strength:.2f}", flush=True)
         return found
 
@@ -270,7 +279,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("results", type=Path, nargs="?", default=Path("results_detection"))
     arguments.add_argument("--network", nargs=2, default=["denoising", "0"], metavar=("METHOD", "SEED"))
     arguments.add_argument("--repeats", type=int, default=3, help="anomalies a scan, one at a time")
-    arguments.add_argument("--out", type=Path, default=OUT)
     args = arguments.parse_args(argv)
     torch.set_num_threads(1)
     calibrated = yaml.safe_load(Path("config.yaml").read_text("utf-8"))["score"]["calibrated"]
