@@ -16,6 +16,7 @@ import pytest
 from normct.common.bundle import read_manifest
 from normct.common.files import read_json
 from normct.score.copy_bundle import copy_bundle
+from score.card_case import COLUMNS
 from score.score_case import CONFIG, ROLES, SCORE, write_cohort
 
 pytestmark = pytest.mark.slow
@@ -69,8 +70,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rules")
     write_cohort(folder / "R")
     (folder / "R/evaluate").mkdir()
-    for name in ("pathology", "subgroups"):
-        (folder / f"R/evaluate/{name}.csv").write_text("method,score,members,kind,protocol,pathology\n")
+    for name, columns in COLUMNS.items():
+        (folder / f"R/evaluate/{name}.csv").write_text(",".join(columns) + "\n")
     roles = {s: role for s, role in ROLES.items() if s != "sub-t2"}
     config = ONE_NETWORK | {"root": "R", "roles": roles}
     snakemake(folder, config, "R/score/slices.csv.gz", "R/score/bundle/bundle.json")
