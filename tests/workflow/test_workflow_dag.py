@@ -83,7 +83,8 @@ def test_the_slice_table_agrees_with_the_slice_stores(finished):
     with gzip.open(out / "score" / "slices.csv.gz", "rt") as handle:
         table = pd.read_csv(handle, keep_default_na=False)
     assert list(table.columns) == [
-        "participant_id", "z", "method", "score", "seed", "value", "brain_pixels", "lesion_pixels", "group",
+        "participant_id", "z", "method", "score", "seed", "value", "rank", "n_healthy", "percentile", "percentile_low",
+        "percentile_high", "higher_than_all", "uncertainty", "uncertainty_of", "brain_pixels", "lesion_pixels", "group",
         "pathology", "split",
     ]  # fmt: skip
     assert set(table["split"]) == {"val", "test"}
