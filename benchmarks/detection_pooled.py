@@ -17,7 +17,6 @@ import pandas as pd
 import yaml
 
 from benchmarks.detection_bars import measure, read_tables
-from normct.common.files import read_json
 from normct.evaluate import confound, detection, strata
 from normct.evaluate.collect import SLICES, VOLUMES
 from normct.evaluate.data import SCANS, accepted_test
@@ -64,7 +63,6 @@ def main(argv: list[str] | None = None) -> int:
     settings = yaml.safe_load(Path("config.yaml").read_text("utf-8"))["evaluate"]
     # operating points need one list of healthy scores; that of the last freeze stands for all
     calibration = args.folders[-1] / "bundle" / "calibration.json"
-    read_json(calibration)
     with tempfile.TemporaryDirectory() as folder:
         scans = pool(args.folders, Path(folder))
         given = ["--collected", folder, "--settings", json.dumps(settings), "--out", str(args.out)]
