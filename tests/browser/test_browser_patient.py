@@ -139,6 +139,28 @@ def test_pictures_stand_side_by_side_and_the_reconstruction_lacks_the_lesion(pat
         assert patient.is_visible("#healthy") == (pictures == "3")
 
 
+def test_click_on_a_level_shows_its_slice_and_says_where_it_stands(patient, shots):
+    high = patient.inner_text("#high strong")
+    first, last = (int(n) for n in high.removeprefix("slices ").split(" to "))
+    above, ordinary = patient.locator("#levels .all"), patient.locator("#levels .some")
+    box = above.nth(above.count() // 2).bounding_box()
+    patient.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert first <= shown(patient) <= last
+    assert "higher than that of all 4 healthy people" in patient.inner_text("#level")
+    assert "all 4 healthy people" in patient.get_attribute("#slice", "aria-valuetext")
+    here = patient.locator("#levels .here")
+    slices = {int(c.get_attribute("data-view")) for c in here.all()}
+    assert here.count() > 1 and slices == {int(patient.input_value("#slice"))}
+    patient.locator("#viewer").screenshot(path=shots / "levels.png")
+    # a column can be clicked where its bar is low
+    box = ordinary.first.bounding_box()
+    patient.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 33)
+    assert shown(patient) < first and "2 of 4 healthy people" in patient.inner_text("#level")
+    patient.focus("#slice")
+    patient.keyboard.press("End")
+    assert "No level" in patient.inner_text("#level")
+
+
 def test_set_aside_page_gives_the_reason(page, handoff, shots):
     page.goto((handoff / "patients" / "sub-bad" / "index.html").as_uri())
     assert "no brain was found" in page.inner_text("main")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from head_case import ball_mask, head, native_grid, rigid, small, template
 from PIL import Image
@@ -113,6 +114,7 @@ def write_subject(
         scored / "calibrated" / f"{subject}.npz",
         **{METHOD: z * np.float16(0.5), "statistical_atlas": z, "fused": z},
     )
+    write_levels(scored / "subjects" / f"{subject}.parquet", usable, lesion.any(axis=(1, 2)))
     measures = {"slice_thickness_mm": zooms[2], "noise_hu": 4.0}
     write_json(
         folder / "quality.json",
@@ -136,6 +138,20 @@ def write_subject(
         scored / "subjects" / f"{subject}.json",
         {"participant_id": subject, "verdict": "pass", "volumes": rows},
     )
+
+
+def write_levels(path: Path, usable: np.ndarray, high: np.ndarray) -> None:
+    """Write scores of slices: of four healthy people all score lower where ``high``, two elsewhere."""
+    z = np.arange(len(usable))
+    below = np.where(high, len(HEALTHY), 2)
+    rows = {"z": z, "rank": below, "n_healthy": len(HEALTHY), "usable": usable}
+    tables = [
+        pd.DataFrame(rows | {"method": m, "score": s, "seed": seed, "value": 0.1 * z + (seed != "all")})
+        for m, s in ((METHOD, "thesis"), (METHOD, "calibrated"), ("fused", "fused"))
+        for seed in ("0", "1", "all")
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(tables).to_parquet(path, index=False)
 
 
 def write_import(root: Path, subject: str) -> None:
@@ -162,6 +178,8 @@ def write_aside(root: Path, subject: str, reason: str) -> None:
         root / "score" / "subjects" / f"{subject}.json",
         {"participant_id": subject, "verdict": "fail", "volumes": []},
     )
+    nowhere = np.zeros(ATLAS_SHAPE[2], bool)
+    write_levels(root / "score" / "subjects" / f"{subject}.parquet", nowhere, nowhere)
     path = root / "score" / "maps" / f"{subject}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path)
@@ -228,6 +246,7 @@ def arguments(root: Path, subject: str, **changes) -> list[str]:
         "slices": pre / "slices.npz",
         "brain-mask": pre / "brain_mask.nii.gz",
         "scores": score / "subjects" / f"{subject}.json",
+        "slice-scores": score / "subjects" / f"{subject}.parquet",
         "maps": score / "maps" / f"{subject}.npz",
         "z-maps": score / "calibrated" / f"{subject}.npz",
         "calibration": score / "calibration.json",

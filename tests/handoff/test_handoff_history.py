@@ -224,7 +224,7 @@ def test_cross_fitted_scans_are_not_said_to_have_had_no_part_in_training(run):
 
     assert said() == [[True, False], [False, False]]
     scored = run / "score" / "subjects" / "sub-high.json"
-    where = (scored, run / "score" / "calibration.json", INDEX["method"], "thesis", 0.1)
+    where = (scored, run / "score" / "calibration.json", INDEX["method"], "thesis", "thesis", 0.1)
     assert read_score(*where).folds == 3
     for path in (out / "patients").glob("*/patient.json"):
         record = read_json(path)

@@ -9,7 +9,8 @@ import pytest
 from head_case import native_grid
 
 from normct.common.volumes import Volume
-from normct.handoff.viewer import cut, frame, oriented, pack, pack_expected, pack_view
+from normct.handoff.packing import pack, pack_expected, pack_view
+from normct.handoff.viewer import cut, frame, oriented
 
 CODES = ["".join(c) for p in itertools.permutations(("RL", "AP", "SI")) for c in itertools.product(*p)]
 

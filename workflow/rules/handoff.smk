@@ -71,6 +71,7 @@ rule handoff_patient:
         slices=f"{ROOT}/preprocess/{{subject}}/slices.npz",
         brain_mask=f"{ROOT}/preprocess/{{subject}}/brain_mask.nii.gz",
         scores=f"{ROOT}/score/subjects/{{subject}}.json",
+        slice_scores=f"{ROOT}/score/subjects/{{subject}}.parquet",
         maps=f"{ROOT}/score/maps/{{subject}}.npz",
         z_maps=handoff_maps,
         calibration=CALIBRATION,
@@ -107,7 +108,7 @@ rule handoff_patient:
         " --record {input.record:q} --private {input.private:q} --statistical-atlas {input.statistical_atlas:q}"
         " --transform {input.transform:q} --atlas {input.atlas:q} --quality {input.quality:q}"
         " --picture {input.picture:q} --slices {input.slices:q} --brain-mask {input.brain_mask:q}"
-        " --scores {input.scores:q} --maps {input.maps:q} --z-maps {input.z_maps:q}"
+        " --scores {input.scores:q} --slice-scores {input.slice_scores:q} --maps {input.maps:q} --z-maps {input.z_maps:q}"
         " --calibration {input.calibration:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
 

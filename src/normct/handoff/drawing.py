@@ -16,12 +16,13 @@ from normct.common.slices import SliceStore
 from normct.common.volumes import Volume, moved, read_volume, write_volume
 from normct.handoff.anomaly import atlas_map, native_box, native_map, read_residual
 from normct.handoff.findings import Finding, depth_map, find
+from normct.handoff.levels import high_slices, place_levels, read_levels, unusual_places
+from normct.handoff.packing import pack_view
 from normct.handoff.pictures import panes, thumbnail
 from normct.handoff.regions import brain_box
 from normct.handoff.scope import acquisition_warnings, side_warnings, voxel_warnings
 from normct.handoff.scores import Score
 from normct.handoff.settings import Settings, Sources
-from normct.handoff.viewer import pack_view
 
 MAP_LEVEL = 4
 THIN_VOXELS = 5e6
@@ -52,7 +53,8 @@ def maps_and_findings(
     dict
         ``ct``, ``anomaly`` (unit of the settings), ``brain`` and ``marked`` as Volumes on one grid; ``expected``
         (HU, in the scan's space on the atlas's voxels; None where there is no fixed window); ``findings``;
-        ``threshold``; ``step``, of which the map holds multiples.
+        ``threshold``; ``step``, of which the map holds multiples; ``places``, the most unusual one in each slice
+        of the atlas, and ``from_atlas``, (4, 4), its voxels (x, y, z) to RAS+ mm of the scan.
 
     Raises
     ------
@@ -106,6 +108,8 @@ def maps_and_findings(
         "findings": findings,
         "threshold": threshold,
         "step": step,
+        "places": unusual_places(store, shown),
+        "from_atlas": transform @ atlas.affine,
     }
 
 
@@ -120,14 +124,13 @@ def strangeness(
         trained, read_json(sources.quality)["measures"], record["acquisition"], settings.person
     )
     view, ct = packed["frame"], drawn["ct"]
-    every = int(view.slices[1] - view.slices[0]) if len(view.slices) > 1 else 1
     seen = voxel_warnings(
         ct,
         drawn["brain"].data,
         packed["hu"],
         packed["brain"],
         pixel_mm=view.pixel_mm,
-        spacing=float(ct.zooms[view.axis]) * every,
+        spacing=float(ct.zooms[view.axis]) * view.every,
     )
     return side_warnings(record) + said + seen, unchecked
 
@@ -177,11 +180,19 @@ def draw(
     picture = panes(*shown, healthy, packed["brain"][first], threshold=threshold, window=window, ring=ring)
     (folder / "key_slice.jpg").write_bytes(picture)
     warnings, unchecked = strangeness(sources, settings, drawn, packed)
+    numbers = [view.number(int(p)) for p in view.slices]
+    levels = place_levels(
+        read_levels(sources.slice_scores, settings.method, settings.score_name, score.seed),
+        drawn["places"],
+        np.linalg.inv(view.affine(ct.affine)) @ drawn["from_atlas"],
+        len(numbers),
+    )
     meta = {
         "width": view.width,
         "height": view.height,
         "pixel_mm": round(view.pixel_mm, 4),
-        "slices": [view.number(int(p)) for p in view.slices],
+        "slices": numbers,
+        "levels": [[level[name] for name in ("view", "n_below", "n_healthy")] for level in levels],
         "depth": view.depth,
         "first": first,
         "step": settings.step,
@@ -200,6 +211,8 @@ def draw(
         "thumbnail": thumbnail(*shown, threshold, window=window, ring=ring),
         "threshold": round(threshold, 2),
         "shown": [len(view.slices), view.depth],
+        "levels": levels,
+        "high_slices": high_slices(levels, numbers),
         "marked_ml": round(np.count_nonzero(marked.data) * ct.voxel_ml, 1),
         "warnings": warnings,
         "unchecked": unchecked,

@@ -22,6 +22,7 @@ from normct.common.slices import read_slices
 from normct.common.subject import refuse_bad_ids
 from normct.handoff.dicom_out import write_dicom
 from normct.handoff.drawing import draw
+from normct.handoff.levels import strip_svg
 from normct.handoff.page import (
     block,
     data_uri,
@@ -76,6 +77,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
             sources.calibration,
             settings.method,
             settings.score,
+            settings.score_name,
             settings.min_finding_ml,
             settings.threshold_factor,
         )
@@ -100,6 +102,9 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         svg=score_svg(score.value, score.healthy),
         method=method_words(settings.method),
         one_network=settings.method in METHODS,
+        levels=strip_svg(drawn["levels"]),
+        high_slices=drawn["high_slices"],
+        ranked=max((level["n_healthy"] for level in drawn["levels"]), default=0),
         windows=settings.windows,
         meta=block(drawn["meta"]),
         data=drawn["data"],
@@ -140,6 +145,12 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "input_sha256": read_json(sources.record).get("sha256"),
         "out_of_scope": drawn["warnings"],
         "healthy_findings": score.false_findings,
+        "high_slices": drawn["high_slices"],
+        "levels": [
+            {"slice": drawn["meta"]["slices"][level["view"]]}
+            | {k: v for k, v in level.items() if k != "view"}
+            for level in drawn["levels"]
+        ],
         "findings": drawn["listed"],
         "thumbnail": drawn["thumbnail"],
     }

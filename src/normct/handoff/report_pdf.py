@@ -98,6 +98,8 @@ def _scan(canvas: Canvas, record: dict[str, Any], folder: Path, shared: dict[str
             "Slice of the first finding. Image left is the patient's right.",
             8,
         )
+    if record["high_slices"]:
+        page.text(f"Higher than the same level of every healthy person: slices {record['high_slices']}.")
     page.gap()
     page.text(f"Findings of {shared['min_ml']} mL or more", 12, BOLD)
     if not record["findings"]:

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import betaincinv
 
 from normct.common.files import read_json
-from normct.common.registry import FUSED
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class Score:
         Uncertainty of the score as the score stage gives it: its SD.
     spread_of : str or None
         Over what: ``seeds`` or ``dropout``.
+    seed : str
+        Which rows of the tables these are: ``all`` networks, or the only one's seed.
     folds : int
         Folds in which training scans were cross-fitted to be among the healthy ones; 0 where none is.
     """
@@ -56,6 +57,7 @@ class Score:
     spread: float | None = None
     spread_of: str | None = None
     folds: int = 0
+    seed: str = "all"
 
     @property
     def below(self) -> int:
@@ -131,7 +133,13 @@ def healthy_findings(
 
 
 def read_score(
-    scores: str | Path, calibration: str | Path, method: str, kind: str, min_ml: float, factor: float = 1.0
+    scores: str | Path,
+    calibration: str | Path,
+    method: str,
+    kind: str,
+    name: str,
+    min_ml: float,
+    factor: float = 1.0,
 ) -> Score:
     """Read the score of one scan; of several seeds, the ensemble's (``all``).
 
@@ -144,7 +152,9 @@ def read_score(
     method : str
         Name in the registry.
     kind : str
-        ``calibrated`` or ``thesis``; the calibrated score of ``fused`` is named ``fused``.
+        ``calibrated`` or ``thesis``: which map is drawn.
+    name : str
+        Of the score in the tables; the calibrated one of ``fused`` is named ``fused``.
     min_ml : float
         Smallest finding listed, for the number of findings in healthy scans.
     factor : float
@@ -155,7 +165,6 @@ def read_score(
     KeyError
         If the files hold no score of the method.
     """
-    name = FUSED if method == FUSED else kind
     rows = [v for v in read_json(scores)["volumes"] if v["method"] == method and v["score"] == name]
     if not rows:
         raise KeyError(f"no {name} volume score of the method {method}")
@@ -175,5 +184,6 @@ def read_score(
         by_seed=tuple(int(v["rank"]) for v in rows if v["seed"] != "all"),
         spread=row.get("uncertainty"),
         spread_of=row.get("uncertainty_of"),
+        seed=str(row["seed"]),
         folds=reference.get("cross_fit", {}).get("folds", 0),
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from normct.common.registry import FUSED
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -22,6 +24,7 @@ class Sources:
     slices: Path
     brain_mask: Path
     scores: Path
+    slice_scores: Path
     maps: Path
     z_maps: Path
     calibration: Path
@@ -79,6 +82,11 @@ class Settings:
     def calibrated(self) -> bool:
         """Whether the map is in standard deviations of healthy scans."""
         return self.score != "thesis"
+
+    @property
+    def score_name(self) -> str:
+        """Name of the score in the tables: what is fused has one only."""
+        return FUSED if self.method == FUSED else self.score
 
     @property
     def intensity(self) -> float:

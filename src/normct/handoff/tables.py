@@ -15,6 +15,7 @@ SUMMARY = [
     *(
         "higher_than_all",
         "marked_ml",
+        "high_slices",
         "out_of_scope",
         "findings",
         "strongest",
@@ -95,7 +96,7 @@ def write_summary(
     path: Path, groups: dict[str, list[dict[str, Any]]], shared: dict[str, Any], research: str
 ) -> None:
     """Write ``summary.json``; its schema is ``docs/handoff_summary.schema.json``."""
-    left_out = {"thumbnail", "page"}
+    left_out = {"thumbnail", "page", "levels"}
     scans = [
         {k: v for k, v in record.items() if k not in left_out} | {"status": STATUS[name]}
         for name in STATUS

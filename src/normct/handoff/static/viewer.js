@@ -51,6 +51,21 @@
     return "A healthy scan gets about " + (count < 10 ? count.toFixed(1) : count.toFixed(0)) + " findings of " + h.size_ml + " mL or more at this threshold (1 mm slices).";
   }
 
+  // where the levels that point to a slice stand among healthy people; the highest of them is told
+  function standing(n) {
+    let best = null;
+    for (const [view, below, of] of meta.levels) {
+      if (view === n && of && (!best || below / of > best[0] / best[1])) best = [below, of];
+    }
+    if (!best) return "No level of the head has its most unusual place in this slice.";
+    const [below, of] = best;
+    const who = of === 1 ? "the one healthy person" : below === of ? "all " + of + " healthy people" : below + " of " + of + " healthy people";
+    return "Level of the head here: scores " + (of === 1 && !below ? "not " : "") + "higher than that of " + who + ".";
+  }
+
+  const columns = Array.from(document.querySelectorAll("[data-view]"));
+  columns.forEach((c) => c.addEventListener("click", () => go(Number(c.dataset.view))));
+
   function ring(canvas, n) {
     const r = meta.rings[ringed];
     if (!r || n < r.from || n > r.to || r.peak <= Number(threshold.value)) return;
@@ -90,7 +105,12 @@
     if (over > 0) ring(marked, n);
     byId("false").textContent = falseFindings(limit);
     byId("slice-value").textContent = meta.slices[n] + " of " + meta.depth;
-    slice.setAttribute("aria-valuetext", "slice " + meta.slices[n] + " of " + meta.depth);
+    const rank = byId("level");
+    if (rank) {
+      rank.textContent = standing(n);
+      columns.forEach((c) => c.classList.toggle("here", Number(c.dataset.view) === n));
+    }
+    slice.setAttribute("aria-valuetext", "slice " + meta.slices[n] + " of " + meta.depth + (rank ? ". " + standing(n) : ""));
     byId("opacity-value").textContent = opacity.value + " %";
     byId("threshold-value").textContent = Number(threshold.value).toFixed(meta.decimals) + " " + meta.unit;
     viewer.dataset.slice = meta.slices[n];
