@@ -6,6 +6,7 @@ elements, both averaged over the batch; the weights in the config mean nothing u
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ class Result:
     monitor: Tensor | None = None
 
 
-class Objective:
+class Objective(ABC):
     """Base of the objectives.
 
     Parameters
@@ -82,6 +83,7 @@ class Objective:
         """
         return {"architecture": self.architecture} | shared | {key: self.settings[key] for key in self.own}
 
+    @abstractmethod
     def __call__(
         self,
         model: nn.Module,
@@ -105,11 +107,10 @@ class Objective:
         first_epoch : bool
             Whether this is a training step of the first epoch (scales may be measured).
         """
-        raise NotImplementedError
 
     def state(self) -> dict[str, float]:
         """Return what a resume has to know, and what ``training.json`` records."""
         return {}
 
-    def load_state(self, state: dict[str, float]) -> None:
+    def load_state(self, state: dict[str, float]) -> None:  # noqa: B027 - most have none
         """Take back :meth:`state`."""
