@@ -10,8 +10,7 @@ Writes ``results/choose_scoring.json``, prints the table. What it chooses is out
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,22 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.choose_tables import (
+    BEFORE,
+    NOW,
+    POOL_SHARES,
+    WEIGHTS,
+    Pooled,
+    Version,
+    markdown,
+    table,
+    weighed,
+)
 from normct.common.files import write_json
 from normct.common.registry import FUSED
 from normct.common.slices import SliceStore, read_slices
 from normct.models import load_model
 from normct.pretext.anomalies import KINDS, add_anomaly
-from normct.score.calibrated import CalibratedSettings, Healthy, calibrated_scores, left_out
 from normct.score.calibrated_map import fuse, z_maps
 from normct.score.components import Components
 from normct.score.files import ATLAS_MAP, read_maps, read_role
@@ -38,15 +47,6 @@ from normct.score.reference import Frame, ReferenceSettings, Statistics, statist
 from normct.score.trivial import atlas_z
 
 OUT = Path("results/choose_scoring.json")
-POSITION_MM, SLICE_SMOOTH_MM, POOL_SHARES = (6.0, 12.0), (4.0, 8.0), (0.001, 0.005, 0.02)
-BEFORE, NOW = (12.0, 4.0, 0, 0.005), (6.0, 8.0, 5, 0.005)
-"""Position, slice smoothing, components, pooled share: before settings were chosen on lesions, and the defaults."""
-VOLUME_SHARE = 0.1
-DRAWS = 2000
-
-Setting = tuple[float, float, int, float]
-Pooled = dict[int, dict[Key, NDArray[np.float32]]]
-"""Number of components to each map's pooled values, shape (shares, 2, 155)."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,6 @@ class Others:
 
     def components(self, key: str) -> None:
         """Return none."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """A calibration scan as it is or with an anomaly: pooled values, and which slices count."""
-
-    patient: str
-    kind: str
-    pooled: Pooled
-    counted: NDArray[np.bool_]
-    usable: NDArray[np.bool_]
 
 
 def calibration_scans(results: Path) -> dict[str, str]:
@@ -91,7 +80,9 @@ class Study:
     def __init__(self, results: Path, method: str, seed: str, calibrated: Mapping[str, Any]) -> None:
         self.results = results
         self.names = (ATLAS_MAP, f"{method}/seed-{seed}")
-        self.fusion = (ATLAS_MAP, method)
+        self.fusions = {
+            name: (ATLAS_MAP,) * atlas + (method,) * network for name, (atlas, network) in WEIGHTS.items()
+        }
         self.module, _ = load_model(results / "train" / method / f"seed-{seed}" / "model.safetensors")
         with np.load(results / "score" / "statistical_atlas.npz", allow_pickle=False) as content:
             self.atlas = {name: content[name] for name in ("mean", "sd")}
@@ -149,8 +140,16 @@ class Study:
             kept = {key: removers[key].remove(values, store.mask) for key, values in z.items()}
             found[int(self.settings["components"])] = kept
         slices = np.nonzero(store.mask)[0]
+
+        def fused(one: dict[Key, NDArray[np.float32]]) -> dict[Key, NDArray[np.float32]]:
+            return {
+                (name, seed): values
+                for name, parts in self.fusions.items()
+                for (_, seed), values in fuse(one, parts).items()
+            }
+
         return {
-            number: {k: pool(v, slices, POOL_SHARES) for k, v in (one | fuse(one, self.fusion)).items()}
+            number: {k: pool(v, slices, POOL_SHARES) for k, v in (one | fused(one)).items()}
             for number, one in found.items()
         }
 
@@ -177,107 +176,12 @@ class Study:
         return found
 
 
-def scores(versions: Sequence[Version], setting: Setting) -> dict[str, list[tuple[NDArray, float]]]:
-    """Return each version's slice scores (155,) and scan score under a setting, by method."""
-    position, smooth, number, share = setting
-    chosen, at = CalibratedSettings(share, position, smooth, VOLUME_SHARE), POOL_SHARES.index(share)
-
-    def taken(version: Version) -> dict[Key, NDArray[np.float32]]:
-        return {key: values[at] for key, values in version.pooled[number].items()}
-
-    healthy: dict[str, Healthy] = {
-        str(n): (v.patient, taken(v), v.usable) for n, v in enumerate(versions) if v.kind == "healthy"
-    }
-    # a patient's scans all have the statistics of the other patients
-    others = {healthy[n][0]: positions for n, positions in left_out(healthy, chosen).items()}
-    result: dict[str, list[tuple[NDArray, float]]] = {}
-    for version in versions:
-        slices, volumes = calibrated_scores(taken(version), version.usable, others[version.patient], chosen)
-        for per_slice, volume in zip(slices, volumes, strict=True):
-            result.setdefault(per_slice.method, []).append((per_slice.per_slice, volume.value))
-    return result
-
-
-def wins(positive: Sequence[NDArray], negative: Sequence[NDArray]) -> NDArray[np.float64]:
-    """Return how often patient i's positive values lie above patient j's negative ones, a tie as half."""
-    result = np.zeros((len(positive), len(negative)))
-    for j, values in enumerate(np.sort(v) for v in negative):
-        for i, above in enumerate(positive):
-            below = np.searchsorted(values, above, "left") + np.searchsorted(values, above, "right")
-            result[i, j] = below.sum() / 2
-    return result
-
-
-def aurocs(positive: Sequence[NDArray], negative: Sequence[NDArray], weights: NDArray) -> NDArray[np.float64]:
-    """Return the AUROC for each row of patient weights, shape (draws, patients); ones give the AUROC itself."""
-    n_positive, n_negative = (np.array([len(v) for v in values]) for values in (positive, negative))
-    won = np.einsum("di,ij,dj->d", weights, wins(positive, negative), weights)
-    return np.asarray(won / ((weights @ n_positive) * (weights @ n_negative)))
-
-
-def table(versions: Sequence[Version], draws: int = DRAWS) -> list[dict[str, Any]]:
-    """Return a row a setting and method: AUROC of slices (all, and by kind) and scans, and what it gains on `BEFORE`."""
-    patients = list(dict.fromkeys(v.patient for v in versions))
-    rng = np.random.default_rng(0)
-    weights = np.ones((draws + 1, len(patients)))
-    weights[1:] = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=draws)
-
-    def by_patient(values: Sequence[NDArray], kinds: Sequence[str]) -> list[NDArray]:
-        return [
-            np.concatenate(
-                [x for x, v in zip(values, versions, strict=True) if v.patient == p and v.kind in kinds]
-                or [np.zeros(0)]
-            )
-            for p in patients
-        ]
-
-    drawn: dict[tuple[str, Setting], dict[str, NDArray]] = {}
-    for setting in itertools.product(POSITION_MM, SLICE_SMOOTH_MM, versions[0].pooled, POOL_SHARES):
-        for method, found in scores(versions, setting).items():
-            slices = [s[v.counted] for (s, _), v in zip(found, versions, strict=True)]
-            scans = [np.array([value]) for _, value in found]
-            healthy = by_patient(slices, ["healthy"])
-            entry = {"slices": aurocs(by_patient(slices, KINDS), healthy, weights)}
-            for kind in dict.fromkeys(v.kind for v in versions if v.kind != "healthy"):
-                entry[kind] = aurocs(by_patient(slices, [kind]), healthy, weights[:1])
-            entry["scans"] = aurocs(by_patient(scans, KINDS), by_patient(scans, ["healthy"]), weights)
-            drawn[method, setting] = entry
-    rows = []
-    for (method, setting), entry in drawn.items():
-        row: dict[str, Any] = dict(
-            zip(("position_mm", "slice_smooth_mm", "components", "pool_share"), setting, strict=True)
-        )
-        row |= {"method": method} | {name: float(values[0]) for name, values in entry.items()}
-        for name in ("slices", "scans"):
-            gain = entry[name] - drawn[method, BEFORE][name]
-            row[f"{name}_gain"] = float(gain[0])
-            row[f"{name}_gain_interval"] = np.quantile(gain[1:], [0.025, 0.975]).tolist()
-        rows.append(row)
-    return rows
-
-
-def markdown(rows: Sequence[Mapping[str, Any]], method: str) -> str:
-    """Return one method's rows as a table, best first."""
-    kinds = [kind for kind in KINDS if kind in rows[0]]
-    names = ["position_mm", "slice_smooth_mm", "components", "pool_share", "slices", "gain (95 %)", *kinds]
-    names += ["scans", "gain (95 %)"]
-    lines = [f"{method}:", f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
-    for row in sorted((r for r in rows if r["method"] == method), key=lambda r: -r["slices"]):
-        gains = {}
-        for name in ("slices", "scans"):
-            low, high = row[f"{name}_gain_interval"]
-            gains[name] = f"{row[f'{name}_gain']:+.3f} ({low:+.3f} to {high:+.3f})"
-        cells = [f"{row[k]:g}" for k in names[:4]] + [f"{row['slices']:.3f}", gains["slices"]]
-        cells += [f"{row[kind]:.3f}" for kind in kinds] + [f"{row['scans']:.3f}", gains["scans"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     arguments = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.choose_scoring")
     arguments.add_argument("results", type=Path, nargs="?", default=Path("results_detection"))
     arguments.add_argument("--network", nargs=2, default=["denoising", "0"], metavar=("METHOD", "SEED"))
+    arguments.add_argument("--out", type=Path, default=OUT, help="JSON to write")
     arguments.add_argument("--repeats", type=int, default=3, help="anomalies a scan, one at a time")
     args = arguments.parse_args(argv)
     torch.set_num_threads(1)
@@ -291,6 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     for method in dict.fromkeys(row["method"] for row in rows):
         print("\n" + markdown(rows, method))
+    print("\n" + weighed(rows))
     print(f"\nhighest: { ({k: best[k] for k in list(best)[:4]}) }; now {NOW}, before {BEFORE}")
     return 0
 

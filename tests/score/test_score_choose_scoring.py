@@ -7,18 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.choose_scoring import (
-    BEFORE,
-    POOL_SHARES,
-    Study,
-    Version,
-    aurocs,
-    calibration_scans,
-    markdown,
-    table,
-)
+from benchmarks.choose_scoring import Study, calibration_scans, main
+from benchmarks.choose_tables import BEFORE, POOL_SHARES, WEIGHTS, Version, aurocs, markdown, table
 from sklearn.metrics import roc_auc_score
 
+from normct.common.files import read_json
 from normct.pretext.anomalies import KINDS
 from normct.score.files_calibrated import read_pooled
 from score.score_case import ROLES, SCORE
@@ -54,6 +47,23 @@ def test_an_untouched_scan_is_scored_as_in_the_pipeline_and_a_touched_one_is_not
     assert not np.array_equal(healthy.counted, touched.counted)
     denser = [v.pooled[0]["statistical_atlas", "n/a"][-1, 0][touched.counted] for v in (healthy, touched)]
     assert denser[1].mean() > denser[0].mean()
+
+
+def test_command_writes_every_weighting_and_prints_it(results, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "chosen.json"
+    monkeypatch.setattr(
+        "benchmarks.choose_tables.NOW", (6.0, 8.0, 0, 0.005)
+    )  # the tiny cohort has no components
+    assert main([str(results), "--network", "vae_kl", "0", "--repeats", "1", "--out", str(out)]) == 0
+    rows = read_json(out)["rows"]
+    assert {r["method"] for r in rows} == {"statistical_atlas", "vae_kl", *WEIGHTS}
+    assert all(r["slices_over_fused"] == 0 for r in rows if r["method"] == "fused")
+    printed = capsys.readouterr().out
+    assert "| fused 1:2 |" in printed and "highest:" in printed
+    setting = {"position_mm": 6.0, "slice_smooth_mm": 8.0, "components": 0, "pool_share": 0.005}
+    one = {r["method"]: r["slices"] for r in rows if setting.items() <= r.items()}
+    alike = one["statistical_atlas"], one["vae_kl"]
+    assert min(alike) - 0.1 <= one["fused 1:2"] <= max(alike) + 0.1
 
 
 def version(patient: str, kind: str, rng: np.random.Generator, height: float) -> Version:

@@ -11,8 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from benchmarks import detection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(monkeypatch) -> dict:
+    """The detection study's configuration, seen from the repository."""
+    monkeypatch.chdir(REPOSITORY)
+    return detection.load_config()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The detection study: who is in its cohort, whether its DAG builds, and whether its bars say what tables say."""
+"""The detection study: who is in its cohort, whether its DAG builds, and what a freeze refuses."""
 
 from __future__ import annotations
 
@@ -10,24 +10,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from benchmarks import detection
-from benchmarks.detection_bars import Bar, measure, read_tables
 from snakemake.utils import update_config
 
 from normct.cohort.table import participants_from_rows
 from normct.common.config import validate_config
 from normct.phantom.plan import plan_rows
+from workflow.detection_case import tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def config(monkeypatch) -> dict:
-    monkeypatch.chdir(REPOSITORY)
-    return detection.load_config()
 
 
 def test_cohort_is_the_size_the_bars_ask_for(config):
@@ -226,161 +219,3 @@ def test_development_cohort_has_half_the_test_scans(config):
     assert {p: 2 * n for p, n in half["abnormal"].items()} == config["phantom"]["abnormal"]
     update_config(config, {"phantom": half})
     validate_config(config, REPOSITORY / "workflow" / "schemas")
-
-
-def tables(folder: Path, **changes: float) -> Path:
-    """Write evaluation tables in which every bar is just kept; ``changes`` replaces values by name."""
-    v = {
-        "gain": 0.13,
-        "low": 0.01,
-        "aupr": 0.25,
-        "vae_kl_gain": 0.3,
-        "atlas": 0.03,
-        "volume": 0.9,
-        "r2": 0.04,
-        "scanner": 0.69,
-    } | changes
-    key = {"members": "single", "note": ""}
-    fused = {"method": "fused", "score": "fused", **key}
-    paired = [
-        {**fused, "protocol": p, "against": a, "auroc_difference": d, "auroc_low": v["low"], "auroc_high": d + 0.1,
-         "aupr_gain_difference": v["aupr"], "aupr_gain_low": 0.1, "aupr_gain_high": 0.3, "rival": "cevae"}
-        for p, a, d in (("slice_healthy", "published", v["gain"]), ("slice_healthy", "atlas_calibrated", v["atlas"]),
-                        ("volume", "published", 0.1), ("slice", "published", 0.5))
-    ]  # fmt: skip
-    paired += [
-        paired[0] | {"method": m, "score": "calibrated", "against": "published_calibrated"}
-        for m in ("denoising", "vae_kl")
-    ]
-    summary = [
-        {**fused, "protocol": "slice_healthy", "auroc_mean": 0.9, "auroc_low": 0.8, "auroc_high": 0.95, "prevalence": 0.2},
-        {**fused, "protocol": "volume", "auroc_mean": v["volume"], "auroc_low": 0.8, "auroc_high": 0.95, "prevalence": 0.6},
-    ]  # fmt: skip
-    summary += [
-        summary[0] | {"method": m, "score": "calibrated", "auroc_mean": a}
-        for m, a in (("denoising", 0.8), ("vae_kl", 0.9), ("vae_variance", 0.7))
-    ]
-    summary[0]["aupr_gain_mean"] = 0.4 + v["aupr"]
-    summary += [
-        {
-            "method": m,
-            "score": "thesis",
-            "members": "single",
-            "protocol": "slice_healthy",
-            "aupr_gain_mean": g,
-        }
-        for m, g in (("vae_kl", v["vae_kl_gain"]), ("cevae", 0.4))
-    ]
-    auroc = {"auroc_mean": 0.86, "auroc_low": 0.8, "auroc_high": 0.9, **fused}
-    confound = [
-        {
-            "check": c,
-            "method": m,
-            "score": s,
-            "value": v["r2"],
-            "value_low": -0.1,
-            "value_high": 0.4,
-            "detail": "",
-        }
-        for c in ("position_r2", "area_r2")
-        for m, s in (("fused", "fused"), ("vae_kl", "thesis"))
-    ]
-    confound += [
-        {"check": c, "method": m, "score": k, "value": x, "value_low": 0.5, "value_high": 0.8, "detail": "A"}
-        for c in ("scanner", "slice_thickness")
-        for m, k, x in (
-            ("fused", "fused", v["scanner"]),
-            ("vae_kl", "thesis", 0.9),
-            ("denoising", "calibrated", 0.4),
-            ("acquisition", "trivial", 1.0),
-        )
-    ]
-    strata = [
-        auroc | {"kind": "subtype", "stratum": "bleed: subdural", "protocol": p}
-        for p in ("slice_healthy", "volume")
-    ]
-    strata += [
-        auroc | {"kind": "pathology", "stratum": p, "protocol": "volume"} for p in ("ischemia", "cavernoma")
-    ]
-    content = {
-        "detection_paired": paired,
-        "detection_summary": summary,
-        "pathology": [auroc | {"pathology": p} for p in ("ischemia", "cavernoma")],
-        "strata": strata,
-        "confound": confound,
-    }
-    for name, rows in content.items():
-        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
-    return folder
-
-
-def test_bars_hold_where_every_limit_is_kept(tmp_path):
-    bars = measure(read_tables(tables(tmp_path)))
-    assert {b.name: b.missing for b in bars if b.missing} == {}
-    assert {b.name for b in bars if b.holds is False} == set()
-    by_name = {b.name: b for b in bars}
-    assert (by_name["fused_aupr_gain"].value, by_name["fused_aupr_gain"].low) == (0.25, 0.1)
-    assert "denoising" in by_name["network_over_published"].what  # vae_kl is better, and a rival
-    assert by_name["position_r2_vae_kl"].holds is None
-    assert all(bar.low is not None and bar.high is not None for bar in by_name.values())
-    assert (by_name["no_scanner"].value, by_name["no_scanner_thesis"].value) == (0.69, 0.9)
-    assert by_name["no_scanner_thesis"].holds is None
-
-
-@pytest.mark.parametrize(
-    ("change", "missed"),
-    [
-        ({"gain": 0.119}, {"fused_over_published"}),
-        ({"low": 0.0}, {"fused_over_published", "network_over_published", "fused_over_atlas"}),
-        ({"aupr": 0.249}, {"fused_aupr_gain"}),
-        ({"vae_kl_gain": 0.401}, {"fused_aupr_gain"}),
-        ({"atlas": 0.029}, {"fused_over_atlas"}),
-        ({"volume": 0.899}, {"fused_volume"}),
-        ({"r2": 0.051}, {"position_r2_fused", "area_r2_fused"}),
-        ({"scanner": 0.71}, {"no_scanner", "no_slice_thickness"}),
-    ],
-)
-def test_a_missed_limit_is_said(tmp_path, change, missed):
-    bars = measure(read_tables(tables(tmp_path, **change)))
-    assert {b.name for b in bars if b.holds is False} == missed
-
-
-def test_the_rival_in_aupr_is_the_better_in_aupr(tmp_path):
-    """The table's pair is with the better in AUROC: with another one the interval is not known."""
-    bars = {b.name: b for b in measure(read_tables(tables(tmp_path, vae_kl_gain=0.41)))}
-    bar = bars["fused_aupr_gain"]
-    assert bar.value == pytest.approx(0.65 - 0.41)
-    assert (bar.low, bar.high, bar.missing) == (None, None, "")
-    assert "vae_kl" in bar.what
-
-
-def test_what_was_not_made_does_not_hold(tmp_path, monkeypatch):
-    (tables(tmp_path) / "confound.csv").unlink()
-    bars = measure(read_tables(tmp_path))
-    lost = {b.name for b in bars if b.holds is False}
-    assert lost == {"position_r2_fused", "area_r2_fused", "no_scanner", "no_slice_thickness"}
-    assert all(b.missing == "confound.csv was not made" for b in bars if b.name in lost)
-    assert not any(b.holds for b in measure({}))
-    assert Bar("a", "b", 0.5, low_above=0.0).holds is False  # no interval, no claim
-
-
-def test_bars_are_written_beside_those_of_other_cohorts(config, tmp_path, monkeypatch):
-    """The next cohort takes over the results folder: what the one before reached stays."""
-    root = tmp_path / "results"
-    monkeypatch.setattr(detection, "load_config", lambda: config | {"results_dir": str(root)})
-    monkeypatch.setattr(detection, "OUT", tmp_path / "detection.json")
-    (root / "evaluate").mkdir(parents=True)
-    (root / "score" / "bundle").mkdir(parents=True)
-    tables(root / "evaluate")
-    for name, seed in (("one", 1), ("two", 2), ("one", 1)):
-        for scores in ("slices.csv.gz", "volumes.csv"):
-            (root / "score" / scores).write_text(str(seed), "utf-8")
-        study = detection.Study(seed, name)
-        detection.keep(study)
-        detection.write_bars(study)
-    assert (tmp_path / "results_one" / "volumes.csv").read_text("utf-8") == "1"
-    assert (tmp_path / "results_two" / "volumes.csv").read_text("utf-8") == "2"
-    written = json.loads((tmp_path / "detection.json").read_text("utf-8"))
-    assert sorted(entry["seed"] for entry in written) == [1, 2]
-    assert all(entry["held"] == entry["judged"] > 10 for entry in written)
-    assert all("may differ on patients" in entry["note"] for entry in written)
