@@ -17,11 +17,20 @@ import yaml
 
 from normct.evaluate import protocols as pr
 from normct.evaluate.aggregate import Draws, Key, evaluate_protocol, summarise
-from normct.evaluate.data import accepted_test, read_cohort, read_slice_scores, read_volume_scores
+from normct.evaluate.data import SLICES, accepted_test, read_cohort, read_slice_scores, read_volume_scores
 from normct.evaluate.metrics import Counts, draw_patients, interval
 
 PROTOCOLS = ("slice_healthy", "volume")
+SAME, FEW = 0.02, 20
+"""Share and pixels by which processors may make one scan's masks differ."""
 WARNING = "synthetic cohort: the ranking may differ on patients"
+
+
+def pixels(collected: Path) -> pd.DataFrame:
+    """Return a scan's pixels of brain and of lesion in usable slices, by ID."""
+    columns = ["participant_id", "brain_pixels", "lesion_pixels"]
+    table = pd.read_parquet(collected / SLICES, columns=[*columns, "usable"])
+    return table.loc[table["usable"], columns].groupby("participant_id").sum()
 
 
 def common_scans(folders: list[Path]) -> pd.DataFrame:
@@ -30,15 +39,20 @@ def common_scans(folders: list[Path]) -> pd.DataFrame:
     Raises
     ------
     SystemExit
-        Where a scan of one ID is of another patient or group: these are results of other scans.
+        Where a scan of one ID is of another patient or group, or shows another brain or lesion: these are results of
+        other scans.
     """
     known = ["patient", "group", "pathology"]
-    read = (accepted_test(read_cohort(folder / "evaluate" / "collected")) for folder in folders)
-    scans = [found.set_index("participant_id") for found in read]
+    found = [folder / "evaluate" / "collected" for folder in folders]
+    scans = [accepted_test(read_cohort(path)).set_index("participant_id") for path in found]
+    sizes = [pixels(path) for path in found]
     first = scans[0]
-    for folder, other in zip(folders[1:], scans[1:], strict=True):
+    for folder, other, size in zip(folders[1:], scans[1:], sizes[1:], strict=True):
         both = first.index.intersection(other.index)
-        if both.empty or not first.loc[both, known].astype(str).equals(other.loc[both, known].astype(str)):
+        same = first.loc[both, known].astype(str).equals(other.loc[both, known].astype(str))
+        here, there = (s.reindex(both, fill_value=0) for s in (sizes[0], size))
+        # phantoms of another seed have the same IDs, and other brains
+        if both.empty or not same or ((there - here).abs() > SAME * here + FEW).any(axis=None):
             raise SystemExit(f"{folder} and {folders[0]} hold results of different test scans")
         first = first.loc[both]
     return first.reset_index()

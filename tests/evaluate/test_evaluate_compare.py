@@ -67,6 +67,22 @@ def test_results_of_other_scans_are_refused(twice):
         compare(twice, 10, 0)
 
 
+@pytest.mark.parametrize("column", ["brain_pixels", "lesion_pixels"])
+def test_scans_of_the_same_ids_with_other_brains_or_lesions_are_refused(twice, column):
+    """As two freezes are: IDs, patients and groups are alike."""
+    path = twice[1] / "evaluate" / "collected" / SLICES
+    slices = pd.read_parquet(path)
+    largest = slices.groupby("participant_id")[column].sum().idxmax()
+    own = (slices["participant_id"] == largest) & slices["usable"]
+    # other processors move a pixel here and there
+    slices.assign(**{column: slices[column] + (own.cumsum() == 1)}).to_parquet(path)
+    compare(twice, 10, 0)
+    slices.loc[own, column] = slices[column] * 2 + 21
+    slices.to_parquet(path)
+    with pytest.raises(SystemExit, match="different test scans"):
+        compare(twice, 10, 0)
+
+
 def test_folders_of_one_name_are_refused(twice):
     with pytest.raises(SystemExit, match="one name"):
         main([str(twice[0]), str(twice[0])])

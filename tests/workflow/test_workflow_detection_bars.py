@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from benchmarks import detection
 from benchmarks.detection_bars import Bar, measure, read_tables
 
 from workflow.detection_case import tables
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_bars_hold_where_every_limit_is_kept(tmp_path):

@@ -180,18 +180,18 @@ def draw(
     picture = panes(*shown, healthy, packed["brain"][first], threshold=threshold, window=window, ring=ring)
     (folder / "key_slice.jpg").write_bytes(picture)
     warnings, unchecked = strangeness(sources, settings, drawn, packed)
-    numbers = [view.number(int(p)) for p in view.slices]
+    to_view = np.linalg.inv(view.affine(ct.affine)) @ drawn["from_atlas"]
     levels = place_levels(
         read_levels(sources.slice_scores, settings.method, settings.score_name, score.seed),
         drawn["places"],
-        np.linalg.inv(view.affine(ct.affine)) @ drawn["from_atlas"],
-        len(numbers),
+        to_view,
+        view,
     )
     meta = {
         "width": view.width,
         "height": view.height,
         "pixel_mm": round(view.pixel_mm, 4),
-        "slices": numbers,
+        "slices": [view.number(int(p)) for p in view.slices],
         "levels": [[level[name] for name in ("view", "n_below", "n_healthy")] for level in levels],
         "depth": view.depth,
         "first": first,
@@ -212,7 +212,7 @@ def draw(
         "threshold": round(threshold, 2),
         "shown": [len(view.slices), view.depth],
         "levels": levels,
-        "high_slices": high_slices(levels, numbers),
+        "high_slices": high_slices(levels, int(np.ceil(abs(to_view[2, 2]) * view.every))),
         "marked_ml": round(np.count_nonzero(marked.data) * ct.voxel_ml, 1),
         "warnings": warnings,
         "unchecked": unchecked,

@@ -53,6 +53,9 @@ def collect(root: Path) -> dict[str, list[dict[str, Any]]]:
     for subject, role in roles.items():
         if role in PAGED:
             record = history.unstamped(read_json(root / "handoff" / "patients" / subject / "patient.json"))
+            if "levels" in record:
+                # a hundred levels a scan are for nothing but the hand-off's ID
+                record["levels"] = hashlib.sha256(json.dumps(record["levels"]).encode()).hexdigest()
             groups[record["status"]].append(record | {"page": True})
         else:
             quality = read_json(root / "preprocess" / subject / "quality.json")
@@ -155,6 +158,7 @@ def build(root: Path, settings: dict[str, Any], weights: list[Path], bundle: Pat
         "unit": next((r["unit"] for r in scored), "SD" if settings["score"] != "thesis" else "HU"),
         "one_network": settings["method"] in METHODS,
         "n_healthy": scored[0]["n_healthy"] if scored else 0,
+        "levels": any(r["n_healthy_levels"] for r in scored),
         "folds": scored[0].get("cross_fit", 0) if scored else 0,
         "min_ml": settings["min_finding_ml"],
         "healthy": false_in_healthy(scored),

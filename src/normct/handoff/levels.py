@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from normct.common.slices import GRID, SIZE, SliceStore
+from normct.handoff.viewer import Frame
 
 PLACE_MM = 5.0
 """SD in mm over which a place's difference is averaged: scores of levels are smoothed along the head too."""
@@ -26,7 +27,8 @@ HIGH = 40
 """Height of the drawing."""
 
 Level = dict[str, Any]
-"""``z`` (slice of the atlas), ``score``, ``n_below`` of ``n_healthy`` people, ``view`` (slice of the viewer, from 0)."""
+"""``z`` (slice of the atlas), ``score``, ``n_below`` of ``n_healthy`` people; once placed ``view`` (slice of the viewer,
+from 0) and ``slice`` (of the file, from 1; of very many the viewer shows only some)."""
 
 
 def read_levels(path: str | Path, method: str, name: str, seed: str) -> list[Level]:
@@ -82,9 +84,9 @@ def unusual_places(store: SliceStore, difference: NDArray[np.float32]) -> NDArra
 
 
 def place_levels(
-    levels: Sequence[Level], places: NDArray[np.float64], to_view: NDArray[np.float64], slices: int
+    levels: Sequence[Level], places: NDArray[np.float64], to_view: NDArray[np.float64], view: Frame
 ) -> list[Level]:
-    """Return the levels with ``view``, the viewer's slice that shows the level's most unusual place.
+    """Return the levels with ``view`` and ``slice``, where the level's most unusual place is seen.
 
     Parameters
     ----------
@@ -94,51 +96,63 @@ def place_levels(
         Of :func:`unusual_places`.
     to_view : ndarray
         Shape (4, 4), voxels (x, y, z) of the atlas to (column, row, slice) of the viewer.
-    slices : int
+    view : Frame
         Slices of the viewer.
     """
     along = places @ to_view[2, :3] + to_view[2, 3]
-    return [
-        level | {"view": int(np.clip(np.rint(along[level["z"]]), 0, slices - 1))}
-        for level in levels
-        if np.isfinite(along[level["z"]])
-    ]
+    placed = []
+    for level in levels:
+        at = along[level["z"]]
+        if np.isfinite(at):
+            shown = int(np.clip(np.rint(at), 0, len(view.slices) - 1))
+            position = int(np.clip(np.rint(view.slices[0] + at * view.every), 0, view.depth - 1))
+            placed.append(level | {"view": shown, "slice": view.number(position)})
+    return placed
 
 
-def above_all(level: Level) -> bool:
-    """Return whether a level scores higher than the same level of every healthy person."""
-    return 0 < level["n_healthy"] == level["n_below"]
+def most_healthy(levels: Sequence[Level]) -> int:
+    """Return the largest number of healthy people that a level is compared with; 0 where none is."""
+    return max((level["n_healthy"] for level in levels), default=0)
 
 
-def high_slices(levels: Sequence[Level], numbers: Sequence[int]) -> str | None:
+def above_all(level: Level, most: int) -> bool:
+    """Return whether a level scores higher than the same level of every healthy person.
+
+    At base and vertex few healthy people have a level; being above one or two says little, so that levels with less than
+    half of the ``most`` people (:func:`most_healthy`) are never said to be above all.
+    """
+    return most > 0 and bool(level["n_healthy"] == level["n_below"]) and 2 * level["n_healthy"] >= most
+
+
+def high_slices(levels: Sequence[Level], per_level: int = 1) -> str | None:
     """Return the slices that levels above everybody's point to, as "12 to 18, 25"; None where there is none.
 
     Parameters
     ----------
     levels : sequence
         Of :func:`place_levels`.
-    numbers : sequence of int
-        Of the viewer's slices in the file; from vertex to base they fall, and of very many only some are shown.
+    per_level : int
+        Slices of the file from one level to the next: so far apart they are one span still.
     """
-    runs: list[list[int]] = []
-    for view in sorted({level["view"] for level in levels if above_all(level)}):
-        if runs and view == runs[-1][-1] + 1:
-            runs[-1].append(view)
+    most = most_healthy(levels)
+    spans: list[list[int]] = []
+    for number in sorted({level["slice"] for level in levels if above_all(level, most)}):
+        if spans and number <= spans[-1][1] + max(1, per_level):
+            spans[-1][1] = number
         else:
-            runs.append([view])
-    spans = sorted(sorted((numbers[run[0]], numbers[run[-1]])) for run in runs)
+            spans.append([number, number])
     return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans) or None
 
 
 def strip_svg(levels: Sequence[Level]) -> Markup:
     """Draw a bar a level, base on the left: as high as the share of healthy people who score lower there."""
-    width = 1000 / max(len(levels), 1)
+    width, most = 1000 / max(len(levels), 1), most_healthy(levels)
     bars = []
     for n, level in enumerate(levels):
         x = round(n * width, 2)
         if level["n_healthy"]:
             high = round(3 + (HIGH - 3) * level["n_below"] / level["n_healthy"], 1)
-            kind = "all" if above_all(level) else "some"
+            kind = "all" if above_all(level, most) else "some"
             bars.append(
                 f'<rect class="{kind}" x="{x}" y="{round(HIGH - high, 1)}" width="{round(width, 2)}" height="{high}"/>'
             )

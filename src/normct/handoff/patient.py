@@ -22,7 +22,7 @@ from normct.common.slices import read_slices
 from normct.common.subject import refuse_bad_ids
 from normct.handoff.dicom_out import write_dicom
 from normct.handoff.drawing import draw
-from normct.handoff.levels import strip_svg
+from normct.handoff.levels import most_healthy, strip_svg
 from normct.handoff.page import (
     block,
     data_uri,
@@ -104,7 +104,7 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         one_network=settings.method in METHODS,
         levels=strip_svg(drawn["levels"]),
         high_slices=drawn["high_slices"],
-        ranked=max((level["n_healthy"] for level in drawn["levels"]), default=0),
+        ranked=most_healthy(drawn["levels"]),
         windows=settings.windows,
         meta=block(drawn["meta"]),
         data=drawn["data"],
@@ -146,11 +146,8 @@ def make(folder: Path, subject: str, sources: Sources, settings: Settings) -> di
         "out_of_scope": drawn["warnings"],
         "healthy_findings": score.false_findings,
         "high_slices": drawn["high_slices"],
-        "levels": [
-            {"slice": drawn["meta"]["slices"][level["view"]]}
-            | {k: v for k, v in level.items() if k != "view"}
-            for level in drawn["levels"]
-        ],
+        "n_healthy_levels": most_healthy(drawn["levels"]),
+        "levels": [{k: v for k, v in level.items() if k != "view"} for level in drawn["levels"]],
         "findings": drawn["listed"],
         "thumbnail": drawn["thumbnail"],
     }

@@ -99,7 +99,11 @@ def _scan(canvas: Canvas, record: dict[str, Any], folder: Path, shared: dict[str
             8,
         )
     if record["high_slices"]:
-        page.text(f"Higher than the same level of every healthy person: slices {record['high_slices']}.")
+        n = record["n_healthy_levels"]
+        page.text(
+            f"Levels higher than the same level of every healthy person ({n} at most): slices {record['high_slices']}. "
+            f"Of a healthy head's levels about one in {n + 1} is, too."
+        )
     page.gap()
     page.text(f"Findings of {shared['min_ml']} mL or more", 12, BOLD)
     if not record["findings"]:
