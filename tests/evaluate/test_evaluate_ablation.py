@@ -101,6 +101,14 @@ def test_risk_coverage_of_scans():
     turned = values.assign(uncertainty=-values["uncertainty"])
     flipped = uncertainty.evaluate(scans, turned, calibration, settings)
     assert flipped["risk_coverage_summary"].iloc[0]["gain_high"] < 0
+    # one abnormal patient a pathology: nothing varies, so there is no interval and nothing is established
+    lone = scans.iloc[:11]
+    few = uncertainty.evaluate(
+        lone, values[values["participant_id"].isin(lone["participant_id"])], calibration, settings
+    )["risk_coverage_summary"]
+    assert few["gain"].notna().all() and few[["gain_low", "gain_high"]].isna().all(axis=None)
+    assert few["reason"].str.contains("one patient only").all()
+    assert "no interval, so not established" in sentences_beyond.on_uncertainty(few)
     none = uncertainty.evaluate(scans, values.assign(uncertainty=np.nan), calibration, settings)
     assert none["risk_coverage"].empty
     assert none["risk_coverage_summary"]["reason"].tolist() == [uncertainty.NONE]

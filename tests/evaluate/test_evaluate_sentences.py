@@ -61,6 +61,17 @@ def test_networks_alone_against_the_calibrated_atlas(atlas, rival, words):
     assert "Denoising U-Net less VAE-KL" in text
 
 
+def test_the_figure_belongs_to_the_network_that_beats_the_atlas():
+    table = paired((0.02, 0.01, 0.03), (0.04, 0.02, 0.06))
+    unsure = table[table["against"] == "atlas_calibrated"].assign(
+        method="cevae", auroc_difference=0.05, auroc_low=-0.01, auroc_high=0.11
+    )
+    text = sentences.networks_calibrated(SUMMARY, pd.concat([unsure, table]), "slice_healthy")
+    assert (
+        "Denoising U-Net beats the statistical atlas scored alike: Denoising U-Net less atlas +0.020" in text
+    )
+
+
 def test_nothing_is_said_of_networks_without_an_atlas_to_compare_with():
     alone = paired((0.02, 0.01, 0.03), (0.04, 0.02, 0.06)).query("against != 'atlas_calibrated'")
     assert sentences.networks_calibrated(SUMMARY, alone, "slice_healthy") == ""

@@ -11,3 +11,5 @@ EXPOSED = (
     "exposed however new its scans are."
 )
 """True of every run: position_mm, slice_smooth_mm and components of ``score.calibrated`` (docs/scores.md)."""
+EXPOSED_SHORT = "The settings of calibrated and fused scores are outlier-exposed (see the methods text)."
+"""The mark of a table that shows such scores."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 
-from normct.common.cautions import RANKING
+from normct.common.cautions import EXPOSED_SHORT, RANKING
 from normct.common.registry import label
 from normct.evaluate.display import (
     detection_table,
@@ -46,6 +47,7 @@ SYNTHETIC_NOTE = (
 )
 SYNTHETIC_BESIDE = "All other tables are of a synthetic cohort: the ranking may differ on patients."
 """For the thesis's own figures, which are of patients."""
+_CALIBRATED = re.compile("calibrated|fused", re.IGNORECASE)
 RESEARCH_NOTE = "Research use only. Not a medical device; nothing here may guide the care of a patient."
 READING = (
     "Mean ± SD over seeds (no SD with one seed), in brackets the 95 % interval by bootstrap over patients, "
@@ -294,7 +296,11 @@ def sections(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> list[
         Section("Methods text", paragraphs),
         Section("References", references),
     ]
+    shown = [table for part in parts for table in part.tables]
+    for table in shown:
+        if table not in published and _CALIBRATED.search(table.caption):
+            table.caption += f" {EXPOSED_SHORT}"
     if settings["synthetic"]:
-        for table in (table for part in parts for table in part.tables):
+        for table in shown:
             table.caption += f" {SYNTHETIC_BESIDE if table in published else RANKING}"
     return parts

@@ -98,7 +98,8 @@ def networks_calibrated(summary: pd.DataFrame, paired: pd.DataFrame, protocol: s
     if rows.empty or atlas.empty:
         return ""
     sure = atlas[atlas["auroc_low"] > 0]
-    best = best_row(atlas, "auroc_difference")
+    # the figure belongs to a network that is named
+    best = best_row(atlas if sure.empty else sure, "auroc_difference")
     gap = f"{label(best['method'])} less atlas {signed(best['auroc_difference'])}"
     gap += span(best["auroc_low"], best["auroc_high"])
     start = f"Networks alone, calibrated, {_WHAT[protocol]}: "

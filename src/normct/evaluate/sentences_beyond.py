@@ -231,6 +231,8 @@ def on_uncertainty(summary: pd.DataFrame) -> str:
     margin = own[own["surest_by"] == "margin"].iloc[0]
     low, high = row["gain_low"], row["gain_high"]
     worth = "it is worth something" if low > 0 else "it misleads" if high < 0 else "not established"
+    if np.isnan(low):
+        worth = "no interval, so not established"
     # a gain below 0 is an error that grows: the sentence turns, and its interval with it
     gain, way = row["gain"], "lowers"
     if gain < 0:

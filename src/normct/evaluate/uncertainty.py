@@ -110,6 +110,9 @@ def evaluate(
     counts = draw_patients(strata.stratum, settings["bootstrap"], settings["seed"])
     code = dict(zip(scans["participant_id"], strata.code(scans), strict=True))
     unsure = values[values["uncertainty"].notna()]
+    # a stratum of one patient does not vary: an interval of no width would look like certainty
+    abnormal = np.unique([code[sub] for sub in scans.loc[scans["group"] == "abnormal", "participant_id"]])
+    intervals = pr.judge_intervals(strata, abnormal.astype(np.intp))
     groups = {
         (str(m), str(s), str(n)): part for (m, s, n), part in unsure.groupby(["method", "score", "seed"])
     }
@@ -132,11 +135,18 @@ def evaluate(
             named = row | {"surest_by": name}
             curve += [named | {"coverage": c, "error": e} for c, e in zip(coverage, at, strict=True)]
             patients = [code[sub] for sub in own["participant_id"]]
-            low, high = interval(of_draws(counts, partial(_gain, wrong, patients)))
+            low, high = float("nan"), float("nan")
+            if intervals.allowed:
+                low, high = interval(of_draws(counts, partial(_gain, wrong, patients)))
             mean = float(_mean_error(wrong, once)[0])
             kept = at[max(0, int(np.floor(KEPT * len(own) + 1e-9)) - 1)]
             named |= {"n": len(own), "error": wrong.mean(), "error_kept": kept, "mean_error": mean}
-            named |= {"gain": wrong.mean() - mean, "gain_low": low, "gain_high": high, "reason": ""}
+            named |= {
+                "gain": wrong.mean() - mean,
+                "gain_low": low,
+                "gain_high": high,
+                "reason": intervals.note,
+            }
             summary.append(named)
     if not summary:
         summary.append(dict.fromkeys([*_KEY, "surest_by"], "") | {"n": len(scans), "reason": NONE})

@@ -5,7 +5,8 @@ components of healthy scans span such differences; what they explain of a scan i
 them, and large values are clipped while a scan is fitted, so that it does not pull them (the outlier-insensitive
 subspace of robust background subtraction: Candès et al., J. ACM 2011; De la Torre and Black, IJCV 2003).
 
-They are made from the early-stopping scans, so that calibration scans are as new to them as a test scan.
+They are made from the early-stopping scans, so no calibration scan's map is among them. What standardises those maps is
+of all calibration scans: a path of second order, which a test scan has not.
 """
 
 from __future__ import annotations
