@@ -218,6 +218,15 @@ def test_what_cannot_be_computed_is_empty_with_a_reason(tmp_path, scans, empty, 
     for protocol in empty:
         assert words in networks.loc[protocol, "reason"]
     assert "0.5" not in networks.loc[list(empty), "auroc"].astype(str).tolist()
+    # a difference that cannot be taken is an empty cell too, not a row that is missing
+    differences = read_csv(out / "detection_paired.csv")
+    unknown = differences[differences["auroc_difference"].isna()]
+    assert set(unknown["protocol"]) == empty
+    assert set(differences["protocol"]) - empty == set(networks.index) - empty
+    assert unknown["note"].str.contains(words).all()
+    assert unknown[["auroc_low", "aupr_difference"]].isna().all(axis=None)
+    assert "trivial" in set(unknown["against"])
+    assert unknown.loc[unknown["against"] == "trivial", "rival"].fillna("").eq("").all()
     if whole:
         assert words in (out / "report.html").read_text("utf-8")
 

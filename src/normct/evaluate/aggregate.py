@@ -145,13 +145,11 @@ def paired(
 ) -> list[dict[str, Any]]:
     """Return differences to the rivals of ``REFERENCES`` and to the twin without pretraining, on the same draws.
 
-    The rival is chosen by its AUROC on the very test scans, which favours it: a difference is not flattered.
+    The rival is chosen by its AUROC on the very test scans, which favours it: a difference is not flattered. Where
+    nothing has an AUROC (one class only), differences are empty and say why; scores that alone have none are left out.
     """
-    means: dict[Key, dict[str, Any]] = {
-        (row["method"], row["score"], row["members"]): row
-        for row in summary
-        if not np.isnan(row["auroc_mean"])
-    }
+    every: dict[Key, dict[str, Any]] = {(row["method"], row["score"], row["members"]): row for row in summary}
+    means = {key: row for key, row in every.items() if not np.isnan(row["auroc_mean"])} or every
     pairs: list[tuple[str, Key, Key]] = []
     for kind, names, scored in REFERENCES:
         rivals = [key for key in means if key[0] in names and key[1:] == (scored, "single")]
@@ -167,13 +165,16 @@ def paired(
     result = []
     for kind, key, rival in pairs:
         entry: dict[str, Any] = dict(zip(("method", "score", "members"), key, strict=True))
-        entry |= {"against": kind, "rival": rival[0], "rival_score": rival[1]}
+        # the better of several is not known where none has a figure
+        name = "" if means is every and kind != "no_pretraining" else rival[0]
+        entry |= {"against": kind, "rival": name, "rival_score": rival[1]}
         for metric in METRICS:
             entry[f"{metric}_difference"] = means[key][f"{metric}_mean"] - means[rival][f"{metric}_mean"]
             low, high = float("nan"), float("nan")
-            if intervals.allowed and key in samples and rival in samples:
+            known = not np.isnan(entry[f"{metric}_difference"])
+            if known and intervals.allowed and key in samples and rival in samples:
                 low, high = interval(getattr(samples[key], metric) - getattr(samples[rival], metric))
             entry[f"{metric}_low"], entry[f"{metric}_high"] = low, high
-        entry["note"] = intervals.note
+        entry["note"] = intervals.note if means is not every else means[key]["note"]
         result.append(entry)
     return result

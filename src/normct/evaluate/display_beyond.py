@@ -162,7 +162,7 @@ def strata_table(table: pd.DataFrame, protocol: str, caption: str, kinds: tuple[
 def pretraining_table(paired: pd.DataFrame) -> Table | None:
     """Return each method with context restoration against its twin without it."""
     part = paired[(paired["against"] == "no_pretraining") & (paired["members"] == "single")]
-    part = part[part["protocol"].isin(["slice_healthy", "volume"])]
+    part = part[part["protocol"].isin(["slice_healthy", "volume"])].dropna(subset=["auroc_difference"])
     if part.empty:
         return None
     rows = []

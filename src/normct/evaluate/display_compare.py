@@ -90,6 +90,7 @@ def _difference(row: pd.Series, named: bool) -> str:
 def paired_table(paired: pd.DataFrame, scores: tuple[str, ...] = ("thesis",)) -> Table | None:
     """Return differences in AUROC, a row a method and protocol, a column a rival."""
     part = paired[paired["score"].isin(scores) & (paired["members"] == "single")]
+    part = part.dropna(subset=["auroc_difference"])
     if part.empty:
         return None
     against = [name for name in RIVALS if name in set(part["against"])]

@@ -199,6 +199,7 @@ def on_size(strata: pd.DataFrame) -> str:
 def on_pretraining(paired: pd.DataFrame) -> list[str]:
     """Say what pretraining is worth at equal steps: the thesis's central claim."""
     rows = paired[(paired["against"] == "no_pretraining") & (paired["protocol"] == "slice_healthy")]
+    rows = rows.dropna(subset=["auroc_difference"])
     said = []
     for row in rows[(rows["score"] == "thesis") & (rows["members"] == "single")].to_dict("records"):
         low, high = row["auroc_low"], row["auroc_high"]
